@@ -1,0 +1,7 @@
+//! System containers: containers that run Docker, systemd or Kubernetes inside, as root inside and as nobody outside.
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod sys;
+
+pub use error::{Error, Kind, Result};
