@@ -2,3 +2,12 @@
 //!
 //! Everything here is a thin typed wrapper: no policy, no knowledge of containers. `nix` is used first, `rustix` for the
 //! mount and descriptor calls that nix lacks, `libc` for what both lack.
+
+pub(crate) mod channel;
+pub(crate) mod clone;
+pub(crate) mod cred;
+pub(crate) mod fd;
+pub(crate) mod mount;
+pub(crate) mod pidfd;
+pub(crate) mod pty;
+pub(crate) mod seccomp;

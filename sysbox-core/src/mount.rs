@@ -1,0 +1,332 @@
+//! Mounts as descriptors: made detached, given their attributes, then attached.
+//!
+//! Nothing here resolves a path inside a container's root by the caller's own root: targets are found with
+//! openat2(2) below the root's descriptor, so that a symbolic link in an image leads nowhere else.
+
+use crate::error::{Error, Kind, Result, SysResult};
+use crate::sys;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+bitflags::bitflags! {
+    /// `MOUNT_ATTR_*` of mount_setattr(2).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+    #[serde(transparent)]
+    pub struct Attrs: u64 {
+        /// Read-only.
+        const RDONLY = 0x1;
+        /// Set-user-ID bits are ignored.
+        const NOSUID = 0x2;
+        /// Device nodes cannot be opened.
+        const NODEV = 0x4;
+        /// Programs cannot be executed.
+        const NOEXEC = 0x8;
+        /// Access times are not kept.
+        const NOATIME = 0x10;
+        /// Access times are always kept.
+        const STRICTATIME = 0x20;
+        /// No access times of directories.
+        const NODIRATIME = 0x80;
+        /// Symbolic links are not followed.
+        const NOSYMFOLLOW = 0x0020_0000;
+    }
+}
+
+/// All access time modes together: they are one field, cleared whole before it is set.
+const ATIME: u64 = 0x70;
+
+/// How mount events travel (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// To and from peers. Becomes `Slave` where it crosses into a user namespace.
+    Shared,
+    /// From the master only.
+    Slave,
+    /// Not at all.
+    Private,
+    /// Not at all, and it cannot be bind-mounted.
+    Unbindable,
+}
+
+impl Propagation {
+    fn flag(self) -> u64 {
+        match self {
+            Propagation::Shared => libc::MS_SHARED,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+}
+
+/// A copy of the mount at `path`, detached; with `recursive`, of all mounts below it as well.
+pub(crate) fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(rustix::fs::CWD, path, flags).op_at("open_tree", path)
+}
+
+/// As [`clone_tree`] for something already open.
+pub(crate) fn clone_fd(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(fd, "", flags).op("open_tree")
+}
+
+/// Sets and clears attributes.
+pub(crate) fn set_attrs(mount: BorrowedFd<'_>, set: Attrs, clear: Attrs, recursive: bool) -> Result<()> {
+    if set.is_empty() && clear.is_empty() {
+        return Ok(());
+    }
+    let mut clr = clear.bits();
+    if (set | clear).bits() & ATIME != 0 {
+        clr |= ATIME;
+    }
+    sys::mount::mount_setattr(mount, c"", recursive, set.bits(), clr & !(set.bits() & !ATIME), 0, None)
+        .op("mount_setattr")
+}
+
+/// Sets how mount events travel.
+pub(crate) fn set_propagation(mount: BorrowedFd<'_>, p: Propagation, recursive: bool) -> Result<()> {
+    sys::mount::mount_setattr(mount, c"", recursive, 0, 0, p.flag(), None).op("mount_setattr propagation")
+}
+
+/// ID-maps a detached mount by the maps of a user namespace (Linux 5.12; the file system must support it).
+pub(crate) fn idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> std::io::Result<()> {
+    sys::mount::mount_setattr(mount, c"", false, 0, 0, 0, Some(userns))
+}
+
+/// Attaches a detached mount on top of `target`.
+pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    rustix::mount::move_mount(
+        mount,
+        "",
+        target,
+        "",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+    )
+    .op_at("move_mount to", name)
+}
+
+/// A new file system instance as a detached mount (fsopen(2), Linux 5.2). Options are `key` or `key=value`.
+pub(crate) fn new_fs(fstype: &str, source: Option<&str>, options: &[String], attrs: Attrs) -> Result<OwnedFd> {
+    let fs = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).op(format!("fsopen {fstype}"))?;
+    let fail = |what: String, e: rustix::io::Errno| {
+        let log = kernel_log(fs.as_fd());
+        let e = Error::sys(what, e.raw_os_error());
+        if log.is_empty() {
+            e
+        } else {
+            e.within(format!("the kernel says \"{log}\""))
+        }
+    };
+    if let Some(s) = source {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), "source", s)
+            .map_err(|e| fail(format!("fsconfig {fstype} source={s}"), e))?;
+    }
+    for o in options {
+        match o.split_once('=') {
+            Some((k, v)) => rustix::mount::fsconfig_set_string(fs.as_fd(), k, v),
+            None => rustix::mount::fsconfig_set_flag(fs.as_fd(), o.as_str()),
+        }
+        .map_err(|e| fail(format!("mount option {o} of {fstype}"), e))?;
+    }
+    rustix::mount::fsconfig_create(fs.as_fd()).map_err(|e| fail(format!("create {fstype}"), e))?;
+    let attrs = MountAttrFlags::from_bits_retain(attrs.bits() as u32);
+    rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attrs).op(format!("fsmount {fstype}"))
+}
+
+/// What a file system context has to say about a failure: its messages, without their one-letter class.
+fn kernel_log(fs: BorrowedFd<'_>) -> String {
+    let mut out = Vec::new();
+    let mut buf = [0u8; 512];
+    while let Ok(n) = rustix::io::read(fs, &mut buf) {
+        if n == 0 || out.len() > 4 {
+            break;
+        }
+        let text = String::from_utf8_lossy(&buf[..n]);
+        out.push(text.trim_end().trim_start_matches(['e', 'w', 'i']).trim_start().to_owned());
+    }
+    out.join("; ")
+}
+
+/// What a mount target must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Node {
+    /// A directory.
+    Dir,
+    /// Anything else.
+    File,
+}
+
+/// A root directory in which paths are resolved as a process confined to it would.
+#[derive(Debug)]
+pub(crate) struct Root(OwnedFd);
+
+impl Root {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Root(fd)
+    }
+
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .op_at("open", path)
+            .map(Root)
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    fn open_raw(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let rel = path.strip_prefix("/").unwrap_or(path);
+        let rel = if rel.as_os_str().is_empty() { Path::new(".") } else { rel };
+        loop {
+            match rustix::fs::openat2(
+                &self.0,
+                rel,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+            ) {
+                // A rename anywhere on the host during the walk; the kernel asks to be called again.
+                Err(rustix::io::Errno::AGAIN) => {}
+                r => return r,
+            }
+        }
+    }
+
+    /// An `O_PATH` descriptor of `path`, links followed inside the root.
+    pub(crate) fn find(&self, path: &Path) -> Result<OwnedFd> {
+        self.open_raw(path, OFlags::PATH).op_at("open", path)
+    }
+
+    /// Opens for reading.
+    pub(crate) fn read(&self, path: &Path) -> Result<std::fs::File> {
+        self.open_raw(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).op_at("open", path).map(Into::into)
+    }
+
+    /// As [`Root::find`], but makes what is missing: directories on the way, and the node itself.
+    pub(crate) fn make(&self, path: &Path, node: Node) -> Result<OwnedFd> {
+        let clean = normalize(path)?;
+        match self.open_raw(&clean, OFlags::PATH) {
+            Ok(fd) => {
+                let is_dir = is_dir(fd.as_fd()).op_at("stat", path)?;
+                return if is_dir == (node == Node::Dir) {
+                    Ok(fd)
+                } else {
+                    let (is, wants) = if is_dir { ("a directory", "a file") } else { ("not a directory", "a directory") };
+                    Err(Error::invalid(format!("mount: the target is {is} and what is mounted there is {wants}:")).at(path))
+                };
+            }
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(e) => return Err(Error::sys("open", e.raw_os_error()).at(path)),
+        }
+        let mut parent = self.open_raw(Path::new("/"), OFlags::PATH).op("open the root")?;
+        let mut so_far = PathBuf::from("/");
+        let names: Vec<&OsStr> = clean.components().filter_map(normal).collect();
+        for (i, name) in names.iter().enumerate() {
+            so_far.push(name);
+            let last = i + 1 == names.len();
+            parent = match self.open_raw(&so_far, OFlags::PATH) {
+                Ok(fd) => fd,
+                Err(rustix::io::Errno::NOENT) => {
+                    let made = if last && node == Node::File {
+                        rustix::fs::openat(
+                            &parent,
+                            *name,
+                            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+                            Mode::from_raw_mode(0o644),
+                        )
+                        .map(drop)
+                    } else {
+                        rustix::fs::mkdirat(&parent, *name, Mode::from_raw_mode(0o755))
+                    };
+                    match made {
+                        Ok(()) => {}
+                        // Either somebody made it meanwhile, or it is a symbolic link to nothing.
+                        Err(rustix::io::Errno::EXIST) => {}
+                        Err(e) => return Err(Error::sys("create", e.raw_os_error()).at(&so_far)),
+                    }
+                    self.open_raw(&so_far, OFlags::PATH).op_at("open the new mount point", &so_far)?
+                }
+                Err(e) => return Err(Error::sys("open", e.raw_os_error()).at(&so_far)),
+            };
+        }
+        Ok(parent)
+    }
+
+    /// What a path leads to in the end, as an absolute path inside the root.
+    pub(crate) fn resolve(&self, path: &Path) -> Result<PathBuf> {
+        let fd = self.find(path)?;
+        let of = |fd: BorrowedFd<'_>| {
+            use std::os::fd::AsRawFd;
+            std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).op_at("readlink", path)
+        };
+        let (root, full) = (of(self.0.as_fd())?, of(fd.as_fd())?);
+        Ok(Path::new("/").join(full.strip_prefix(&root).unwrap_or(&full)))
+    }
+}
+
+fn normal(c: Component<'_>) -> Option<&OsStr> {
+    match c {
+        Component::Normal(n) => Some(n),
+        _ => None,
+    }
+}
+
+/// An absolute path without `.` and `..`. `..` is refused rather than guessed at: beyond a link it could mean anything.
+pub(crate) fn normalize(path: &Path) -> Result<PathBuf> {
+    if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) {
+        return Err(Error::new(Kind::InvalidConfig, "a path inside the container must be absolute and without \"..\":").at(path));
+    }
+    Ok(path.components().collect())
+}
+
+/// Whether it is a directory.
+pub(crate) fn is_dir(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let st = rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH)?;
+    Ok(rustix::fs::FileType::from_raw_mode(st.st_mode) == rustix::fs::FileType::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_inside() {
+        let d = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", d.path().join("abs")).unwrap();
+        std::os::unix::fs::symlink("../../../../../../etc", d.path().join("rel")).unwrap();
+        let root = Root::open(d.path()).unwrap();
+        // The link leads to <root>/etc, which does not exist: never to the host's.
+        assert!(root.find(Path::new("/abs/passwd")).is_err());
+        std::fs::create_dir(d.path().join("etc")).unwrap();
+        root.make(Path::new("/abs/x/y"), Node::File).unwrap();
+        root.make(Path::new("/rel/z"), Node::Dir).unwrap();
+        assert!(d.path().join("etc/x/y").is_file());
+        assert!(d.path().join("etc/z").is_dir());
+        assert_eq!(root.resolve(Path::new("/rel/x")).unwrap(), Path::new("/etc/x"));
+    }
+
+    #[test]
+    fn targets_of_the_wrong_sort_are_refused() {
+        let d = tempfile::tempdir().unwrap();
+        std::fs::write(d.path().join("f"), "").unwrap();
+        let root = Root::open(d.path()).unwrap();
+        assert!(root.make(Path::new("/f"), Node::Dir).is_err());
+        assert!(root.make(Path::new("/"), Node::File).is_err());
+        assert!(root.make(Path::new("/a/../b"), Node::Dir).is_err());
+        std::os::unix::fs::symlink("/nowhere/at/all", d.path().join("dangling")).unwrap();
+        assert!(root.make(Path::new("/dangling"), Node::Dir).is_err());
+    }
+}

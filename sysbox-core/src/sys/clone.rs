@@ -1,0 +1,54 @@
+//! clone3(2) as a fork, for single-threaded processes only.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// Who returned.
+#[derive(Debug)]
+pub(crate) enum Fork {
+    /// The caller, with the child's pid (in the caller's pid namespace) and pidfd.
+    Parent { pid: i32, pidfd: OwnedFd },
+    /// The child.
+    Child,
+}
+
+/// Number of threads of this process.
+pub(crate) fn thread_count() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Forks with namespaces and other `flags` of clone3(2). Never with `CLONE_VM`, `CLONE_THREAD` or a stack.
+///
+/// Refuses a process that has several threads: the child would inherit locks that nobody releases.
+pub(crate) fn fork(flags: i32) -> io::Result<Fork> {
+    if thread_count()? != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    let mut pidfd: libc::c_int = -1;
+    let flags = (flags | libc::CLONE_PIDFD) as u64;
+    // SAFETY: clone_args is plain integers; all zero is its documented default.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags;
+    args.pidfd = std::ptr::addr_of_mut!(pidfd) as u64;
+    // With CLONE_PARENT the kernel copies the exit signal of the caller and insists on zero here.
+    args.exit_signal = if flags & libc::CLONE_PARENT as u64 != 0 { 0 } else { libc::SIGCHLD as u64 };
+    // SAFETY: no CLONE_VM, so the child has its own copy of memory; the process has one thread, so no lock is held by a
+    // thread that does not exist in the child; `args` outlives the call and `pidfd` is written in the parent only.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::addr_of_mut!(args), std::mem::size_of_val(&args)) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => {
+            // SAFETY: the kernel has just created this descriptor for us and nobody else knows it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Fork::Parent { pid: pid as i32, pidfd })
+        }
+    }
+}
+
+/// Ends the process without running destructors or exit handlers, which belong to the parent's copy.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(code) }
+}
