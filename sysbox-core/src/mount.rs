@@ -277,6 +277,22 @@ impl Root {
     }
 }
 
+impl Root {
+    /// As [`Root::resolve`] for as much of the path as exists.
+    pub(crate) fn resolve_existing(&self, path: &Path) -> PathBuf {
+        let mut rest = PathBuf::new();
+        let mut head = path;
+        loop {
+            if let Ok(found) = self.resolve(head) {
+                return if rest.as_os_str().is_empty() { found } else { found.join(rest) };
+            }
+            let (Some(parent), Some(name)) = (head.parent(), head.file_name()) else { return path.to_owned() };
+            rest = if rest.as_os_str().is_empty() { name.into() } else { Path::new(name).join(rest) };
+            head = parent;
+        }
+    }
+}
+
 fn normal(c: Component<'_>) -> Option<&OsStr> {
     match c {
         Component::Normal(n) => Some(n),

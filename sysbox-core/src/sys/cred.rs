@@ -189,3 +189,15 @@ pub(crate) fn exec(path: &CStr, args: &[std::ffi::CString], env: &[std::ffi::CSt
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     io::Error::last_os_error()
 }
+
+/// Undoes [`set_fs_identity`] for a child that will run somebody else's program.
+pub(crate) fn reset_fs_identity() -> io::Result<()> {
+    // SAFETY: integer arguments only.
+    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, 0, 0, 0, 0) }.into())?;
+    // SAFETY: integer arguments only; root may take any fsuid.
+    unsafe {
+        libc::setfsuid(0);
+        libc::setfsgid(0);
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What the host offers: facts for the planner, and probes for people.
+//!
+//! Facts are cheap to gather and are passed to the planner as data. [`probe`] finds out by trying.
+
+pub mod probe;
+
+use crate::cgroup::Layout;
+use crate::error::{Result, SysResult};
+use crate::mount::{normalize, Root};
+use crate::spec::Spec;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// What the planner needs to know of the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Cgroup hierarchies.
+    pub cgroups: Layout,
+    /// Kernel release (`uname -r`).
+    pub release: String,
+    /// Directories that software inside looks for by kernel release: modules and headers.
+    pub kernel_dirs: Vec<PathBuf>,
+    /// The kernel has time namespaces.
+    pub time_namespace: bool,
+    /// This process may lower `oom_score_adj` (CAP_SYS_RESOURCE).
+    pub can_lower_oom: bool,
+    /// The root file system's directory.
+    pub root: PathFact,
+    /// What the program's name leads to in the root file system, with links resolved.
+    pub program: Option<PathBuf>,
+    /// Sources of the binds in the configuration; those that do not exist are absent.
+    pub sources: BTreeMap<PathBuf, PathFact>,
+    /// Mount targets of the configuration, with links resolved inside the root file system.
+    pub targets: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathFact {
+    /// Type of file.
+    pub kind: FileKind,
+    /// Owner on the host.
+    pub uid: u32,
+    /// Group on the host.
+    pub gid: u32,
+}
+
+/// Type of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// Directory.
+    Dir,
+    /// Regular file.
+    File,
+    /// Socket.
+    Socket,
+    /// Device node.
+    Device,
+    /// Named pipe and the rest.
+    Other,
+}
+
+impl PathFact {
+    /// Reads it, links followed.
+    ///
+    /// # Errors
+    /// stat(2) fails.
+    pub fn of(path: &Path) -> Result<Self> {
+        let m = std::fs::metadata(path).op_at("stat", path)?;
+        let t = m.file_type();
+        let kind = if t.is_dir() {
+            FileKind::Dir
+        } else if t.is_file() {
+            FileKind::File
+        } else if t.is_socket() {
+            FileKind::Socket
+        } else if t.is_char_device() || t.is_block_device() {
+            FileKind::Device
+        } else {
+            FileKind::Other
+        };
+        Ok(PathFact { kind, uid: m.uid(), gid: m.gid() })
+    }
+}
+
+impl Facts {
+    /// Reads the facts that bear on this configuration. Changes nothing.
+    ///
+    /// # Errors
+    /// The root file system cannot be opened, or /proc cannot be read.
+    pub fn gather(spec: &Spec, bundle: &Path) -> Result<Self> {
+        let root_path = spec.root_path(bundle)?;
+        let root = Root::open(&root_path)?;
+        let release = nix::sys::utsname::uname().op("uname")?.release().to_string_lossy().into_owned();
+        let mut sources = BTreeMap::new();
+        for source in spec.bind_sources(bundle) {
+            if let Ok(fact) = PathFact::of(&source) {
+                sources.insert(source, fact);
+            }
+        }
+        let mut targets = BTreeMap::new();
+        for m in spec.oci().mounts().as_deref().unwrap_or_default() {
+            let target = Path::new("/").join(m.destination());
+            if let Ok(t) = normalize(&target) {
+                targets.insert(target, root.resolve_existing(&t));
+            }
+        }
+        Ok(Facts {
+            targets,
+            cgroups: Layout::detect()?,
+            kernel_dirs: kernel_dirs(&release),
+            release,
+            time_namespace: Path::new("/proc/self/ns/time").exists(),
+            can_lower_oom: crate::sys::cred::has_cap(CAP_SYS_RESOURCE),
+            root: PathFact::of(&root_path)?,
+            program: find_program(&root, spec),
+            sources,
+        })
+    }
+}
+
+const CAP_SYS_RESOURCE: u32 = 24;
+
+fn kernel_dirs(release: &str) -> Vec<PathBuf> {
+    [
+        format!("/lib/modules/{release}"),
+        // Debian and Ubuntu; Red Hat and Amazon.
+        format!("/usr/src/linux-headers-{release}"),
+        format!("/usr/src/kernels/{release}"),
+    ]
+    .into_iter()
+    .map(PathBuf::from)
+    .filter(|p| p.is_dir())
+    .collect()
+}
+
+fn find_program(root: &Root, spec: &Spec) -> Option<PathBuf> {
+    let process = spec.oci().process().as_ref()?;
+    let name = process.args().as_ref()?.first()?;
+    if name.contains('/') {
+        return root.resolve(Path::new(name)).ok();
+    }
+    let env = process.env().as_deref().unwrap_or_default();
+    let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(crate::process::DEFAULT_PATH);
+    path.split(':').filter(|d| !d.is_empty()).find_map(|d| root.resolve(&Path::new(d).join(name)).ok())
+}

@@ -1,0 +1,319 @@
+//! Exclusive ranges of host IDs for containers: one pool per host, whatever the state directories.
+//!
+//! The pool is a directory with two files: `ranges`, a small text file that says who has what, and `lock`. Every change is made
+//! under an exclusive flock(2) of `lock` and replaces `ranges` by rename(2), so that a process that dies between any two
+//! steps leaves either the old content or the new, and at worst a stray `ranges.new` that the next change overwrites.
+//! Nothing is synced to disk: after a restart of the host no container lives, and `/run` is empty.
+//!
+//! A range belongs to an [`Owner`], a container's state directory, and is free again as soon as that directory is gone.
+//! So all callers must see the state directories under the same paths: call from the host's mount namespace.
+
+mod ledger;
+
+#[cfg(test)]
+mod tests;
+
+use super::span::{place, Span};
+use super::subid::{self, Windows};
+use super::Maps;
+use crate::error::{Error, Kind, Result, SysResult, Within};
+use ledger::{Ledger, Record};
+use rustix::fs::{flock, FlockOperation};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where the pool of a host is.
+pub const DEFAULT_DIR: &str = "/run/sysbox-subid";
+
+/// IDs that a container gets unless told otherwise; see [`super::USABLE_IDS`].
+pub const DEFAULT_SIZE: u32 = super::USABLE_IDS;
+
+/// How long to wait for the lock. Holding it takes milliseconds, even with thousands of containers.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the IDs come from, and how many a container gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubidConfig {
+    /// The user whose entries in the files are used, by name or number. Needs no account.
+    pub user: String,
+    /// See subuid(5). Need not exist.
+    pub subuid: PathBuf,
+    /// See subgid(5). Need not exist.
+    pub subgid: PathBuf,
+    /// IDs per container, of users and groups each. Pools of different sizes may share a directory.
+    pub size: u32,
+}
+
+impl Default for SubidConfig {
+    fn default() -> Self {
+        SubidConfig {
+            user: "sysbox".into(),
+            subuid: "/etc/subuid".into(),
+            subgid: "/etc/subgid".into(),
+            size: DEFAULT_SIZE,
+        }
+    }
+}
+
+/// Who has a range: a container's state directory.
+///
+/// The path alone would not tell a container from a later one of the same name, the numbers alone not from a later directory
+/// that reuses them. A later one that has path and both numbers, as a file system that reuses inode numbers at once may
+/// give it, takes the range over, which no one else can have then.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// Absolute path, without symbolic links if it comes from [`Owner::of`].
+    pub state_dir: PathBuf,
+    /// Device number, `st_dev` of stat(2).
+    pub dev: u64,
+    /// Inode number, `st_ino` of stat(2).
+    pub ino: u64,
+}
+
+impl Owner {
+    /// The state directory as it is now, its path made canonical.
+    ///
+    /// # Errors
+    /// [`Kind::System`] if it does not exist or cannot be looked up.
+    pub fn of(state_dir: &Path) -> Result<Owner> {
+        let path = fs::canonicalize(state_dir).op_at("look up the state directory", state_dir)?;
+        let meta = fs::metadata(&path).op_at("look up the state directory", &path)?;
+        Ok(Owner { dev: meta.dev(), ino: meta.ino(), state_dir: path })
+    }
+
+    /// Whether the directory exists no more, or is another one by now. If the system cannot say, it is not gone.
+    ///
+    /// # Errors
+    /// None; any doubt keeps the range where it is.
+    fn is_gone(&self) -> bool {
+        match fs::metadata(&self.state_dir) {
+            Ok(meta) => (meta.dev(), meta.ino()) != (self.dev, self.ino),
+            Err(e) => matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
+    }
+}
+
+/// A range and who has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Who.
+    pub owner: Owner,
+    /// What.
+    pub maps: Maps,
+}
+
+/// A handle on the pool of a host. It holds no descriptor and no memory of what the pool contains: any number, in
+/// any threads and processes, work on the same pool.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    dir: PathBuf,
+    config: SubidConfig,
+}
+
+impl Pool {
+    /// Opens the pool in `dir`, normally [`DEFAULT_DIR`], and creates the directory if there is none.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidConfig`] for a `user` or `size` that cannot be; [`Kind::Refused`] if others could write to `dir` and so
+    /// hand one container another's IDs; [`Kind::System`] if it cannot be created or looked up.
+    pub fn open(dir: &Path, config: SubidConfig) -> Result<Pool> {
+        if config.size == 0 {
+            return Err(Error::invalid("a container needs more than 0 subordinate IDs"));
+        }
+        let user = &config.user;
+        if user.is_empty() || user.starts_with('#') || user.contains(|c: char| c == ':' || c.is_whitespace()) {
+            return Err(Error::invalid(format!("{user:?} cannot be the name of a user with subordinate IDs")));
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).op_at("create the pool of subordinate IDs", dir)?;
+        let meta = fs::symlink_metadata(dir).op_at("look up the pool of subordinate IDs", dir)?;
+        let own = [0, nix::unistd::geteuid().as_raw()].contains(&meta.uid());
+        if !meta.is_dir() || !own || meta.mode() & 0o022 != 0 {
+            let what = "trust the pool of subordinate IDs: it must be a directory that nobody else can write to;";
+            let hint = format!("make {} a directory of yours with mode 0700", dir.display());
+            return Err(Error::new(Kind::Refused, what).at(dir).hint(hint));
+        }
+        Ok(Pool { dir: dir.to_owned(), config })
+    }
+
+    /// Gives `owner` a range of the configured size, or the one it has already, of whatever size that is.
+    ///
+    /// Takes the ranges of owners that are gone back first. IDs of users and of groups are placed independently of each
+    /// other. Costs a stat(2) per live container.
+    ///
+    /// # Errors
+    /// [`Kind::Exhausted`] if there is no room, with what to do about it; [`Kind::NotFound`] if `owner` is gone itself, as
+    /// its range would be anybody's; [`Kind::InvalidConfig`] for a bad line of our user in a file of subordinate IDs, for a
+    /// damaged pool, and for a relative path; [`Kind::Busy`] if the lock stays taken; [`Kind::System`].
+    pub fn allocate(&self, owner: &Owner) -> Result<Maps> {
+        self.allocate_sized(owner, self.config.size)
+    }
+
+    /// As [`Pool::allocate`], for a container with a size of its own.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`]; [`Kind::InvalidConfig`] if `size` is 0.
+    pub fn allocate_sized(&self, owner: &Owner, size: u32) -> Result<Maps> {
+        self.try_allocate(owner, size).within("allocate subordinate IDs")
+    }
+
+    /// Takes back what `owner` has. That it has nothing is not an error.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidConfig`] for a damaged pool, [`Kind::Busy`] if the lock stays taken, [`Kind::System`].
+    pub fn release(&self, owner: &Owner) -> Result<()> {
+        let release = || {
+            let _lock = self.lock()?;
+            let mut ledger = self.load()?;
+            if ledger.remove(owner) {
+                self.save(&ledger)?;
+            }
+            Ok(())
+        };
+        release().within("release subordinate IDs")
+    }
+
+    /// What `owner` has. Needs no lock.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidConfig`] for a damaged pool, [`Kind::System`].
+    pub fn lookup(&self, owner: &Owner) -> Result<Option<Maps>> {
+        self.load()?.find(owner).map(Record::maps).transpose()
+    }
+
+    /// All ranges that are taken, in the order of allocation, those of owners that are gone and not taken back yet included.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidConfig`] for a damaged pool, [`Kind::System`].
+    pub fn list(&self) -> Result<Vec<Allocation>> {
+        let allocation = |r: &Record| Ok(Allocation { owner: r.owner.clone(), maps: r.maps()? });
+        self.load()?.records().iter().map(allocation).collect()
+    }
+
+    fn try_allocate(&self, owner: &Owner, size: u32) -> Result<Maps> {
+        if size == 0 {
+            return Err(Error::invalid("a container needs more than 0 subordinate IDs"));
+        }
+        if !owner.state_dir.is_absolute() {
+            return Err(Error::invalid("identify a container by the relative path").at(&owner.state_dir));
+        }
+        let _lock = self.lock()?;
+        let mut ledger = self.load()?;
+        if owner.is_gone() {
+            let what = "find the state directory, which must exist before its IDs are allocated, at";
+            return Err(Error::new(Kind::NotFound, what).at(&owner.state_dir));
+        }
+        if let Some(record) = ledger.find(owner) {
+            return record.maps();
+        }
+        ledger.retain(|o| !o.is_gone());
+        let subuid = read_subid(&self.config.subuid)?;
+        let subgid = read_subid(&self.config.subgid)?;
+        let names = names(&self.config.user, &[&subuid, &subgid]);
+        let take = |text: &str, file: &Path, used: &[Span]| {
+            let windows = subid::windows(text, file, &names, size)?;
+            place(&windows.spans, used, size).ok_or_else(|| exhausted(&windows, file, &names, size))
+        };
+        let uid = take(&subuid, &self.config.subuid, &ledger.uids())?;
+        let gid = take(&subgid, &self.config.subgid, &ledger.gids())?;
+        let record = Record { owner: owner.clone(), uid, gid, count: size };
+        let maps = record.maps()?;
+        ledger.push(record);
+        self.save(&ledger)?;
+        Ok(maps)
+    }
+
+    fn ranges_file(&self) -> PathBuf {
+        self.dir.join("ranges")
+    }
+
+    /// Waits in steps instead of in flock(2), so that a holder that is stopped makes an error and not a hang.
+    /// The lock goes with the descriptor, whatever becomes of this process.
+    fn lock(&self) -> Result<File> {
+        let path = self.dir.join("lock");
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = open.open(&path).op_at("open the lock of the pool of subordinate IDs", &path)?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        let mut pause = Duration::from_micros(100);
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(5));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let what = format!("wait {} s for the lock of the pool of subordinate IDs", LOCK_TIMEOUT.as_secs());
+                    let hint = "another process holds it; see who with fuser or lslocks";
+                    return Err(Error::new(Kind::Busy, what).at(&path).hint(hint));
+                }
+                Err(e) => return Err(e).op_at("lock the pool of subordinate IDs", &path),
+            }
+        }
+    }
+
+    fn load(&self) -> Result<Ledger> {
+        let path = self.ranges_file();
+        match fs::read(&path) {
+            Ok(bytes) => Ledger::parse(&bytes).map_err(|why| damaged(&path, &why)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Ledger::default()),
+            Err(e) => Err(e).op_at("read the pool of subordinate IDs", &path),
+        }
+    }
+
+    /// The caller holds the lock, so that one name for the temporary file is enough.
+    fn save(&self, ledger: &Ledger) -> Result<()> {
+        let (new, path) = (self.dir.join("ranges.new"), self.ranges_file());
+        let mut open = OpenOptions::new();
+        open.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut file = open.open(&new).op_at("create", &new)?;
+        file.write_all(ledger.render().as_bytes()).op_at("write", &new)?;
+        fs::rename(&new, &path).op_at("replace the pool of subordinate IDs", &path)
+    }
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    let hint = "nothing is allocated until it is repaired: stop all system containers and remove the file; \
+                removed earlier, it lets new containers get IDs of running ones";
+    Error::invalid(format!("read the pool of subordinate IDs: {why} in")).at(path).hint(hint)
+}
+
+fn exhausted(windows: &Windows, file: &Path, names: &[String], size: u32) -> Error {
+    let user = names.first().map_or("", String::as_str);
+    let room = windows.capacity(size);
+    let place = if windows.assigned { format!("the entries of {user:?} have") } else { "the default area has".into() };
+    let taken = match windows.contested {
+        0 => String::new(),
+        n => format!(", {n} of their IDs being other users' too"),
+    };
+    let what = format!("find {size} free IDs: {place} room for {room} such ranges in all{taken};");
+    let hint = format!("delete containers, or {}", subid::more(file, names, size));
+    Error::new(Kind::Exhausted, what).at(file).hint(hint)
+}
+
+fn read_subid(file: &Path) -> Result<String> {
+    match fs::read(file) {
+        // A line that is not UTF-8 must not make the others unreadable.
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(e).op_at("read subordinate IDs", file),
+    }
+}
+
+/// What our user is called in the files: as configured and, if it has an account, by its number or name as well.
+/// The account is looked up only if it can matter, as a directory service may be slow to answer.
+fn names(user: &str, texts: &[&str]) -> Vec<String> {
+    let mut names = vec![user.to_owned()];
+    if subid::is_number(user) {
+        let uid = user.parse().ok().map(nix::unistd::Uid::from_raw);
+        names.extend(uid.and_then(|u| nix::unistd::User::from_uid(u).ok().flatten()).map(|u| u.name));
+    } else if texts.iter().any(|t| subid::has_numeric_user(t)) {
+        names.extend(nix::unistd::User::from_name(user).ok().flatten().map(|u| u.uid.to_string()));
+    }
+    names
+}

@@ -1,0 +1,187 @@
+//! What a configuration may not ask for, and which ID maps it brings.
+
+use crate::error::{Error, Kind, Result};
+use crate::idmap::{IdMap, Maps};
+use crate::spec::Spec;
+use oci_spec::runtime as oci;
+use oci_spec::runtime::LinuxNamespaceType as Ns;
+
+/// The ID maps of a configuration, if it has any.
+///
+/// # Errors
+/// They are malformed, incomplete, or no use for a system container; the message says why.
+pub fn requested_maps(spec: &Spec) -> Result<Option<Maps>> {
+    let Some(linux) = spec.oci().linux() else { return Ok(None) };
+    let uid = linux.uid_mappings().as_deref().unwrap_or_default();
+    let gid = linux.gid_mappings().as_deref().unwrap_or_default();
+    if uid.is_empty() && gid.is_empty() {
+        return Ok(None);
+    }
+    if uid.is_empty() || gid.is_empty() {
+        return Err(Error::invalid("linux.uidMappings and linux.gidMappings must be given together"));
+    }
+    if !has_namespace(linux, Ns::User) {
+        return Err(Error::invalid("linux.uidMappings is given, but linux.namespaces has no \"user\" entry"));
+    }
+    let maps = Maps {
+        uid: IdMap::from_oci(uid).map_err(|e| e.within("linux.uidMappings"))?,
+        gid: IdMap::from_oci(gid).map_err(|e| e.within("linux.gidMappings"))?,
+    };
+    maps.check_usable()?;
+    Ok(Some(maps))
+}
+
+fn has_namespace(linux: &oci::Linux, typ: Ns) -> bool {
+    linux.namespaces().as_deref().unwrap_or_default().iter().any(|n| n.typ() == typ)
+}
+
+/// Refuses what would break isolation, what contradicts itself and what is not supported.
+pub(super) fn check(spec: &Spec) -> Result<()> {
+    let oci = spec.oci();
+    check_version(oci.version())?;
+    let linux = oci.linux().as_ref().ok_or_else(|| Error::invalid("config.json has no \"linux\" section"))?;
+    check_namespaces(linux)?;
+    check_privileged(linux)?;
+    check_unsupported(oci, linux)
+}
+
+fn check_version(version: &str) -> Result<()> {
+    let mut parts = version.split(['.', '-']);
+    if parts.next() == Some("1") && parts.next().is_some_and(|m| m.parse::<u32>().is_ok()) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("ociVersion {version:?} is not 1.x")))
+}
+
+fn check_namespaces(linux: &oci::Linux) -> Result<()> {
+    let list = linux.namespaces().as_deref().unwrap_or_default();
+    for (i, n) in list.iter().enumerate() {
+        if list[..i].iter().any(|m| m.typ() == n.typ()) {
+            return Err(Error::invalid(format!("linux.namespaces has two entries of type {}", n.typ())));
+        }
+        if let Some(path) = n.path() {
+            let hint = match n.typ() {
+                Ns::Network => {
+                    "a network namespace made outside belongs to the host's user namespace, where this container's root \
+                     may not configure it; let the engine make it inside a user namespace (podman run --userns=auto, \
+                     hostUsers: false) or let the runtime make it"
+                }
+                _ => "remove the path, so that the container gets a namespace of its own",
+            };
+            return Err(Error::new(
+                Kind::Refused,
+                format!("linux.namespaces: joining the {} namespace of a path is refused:", n.typ()),
+            )
+            .at(path)
+            .hint(hint));
+        }
+    }
+    // An absent user or cgroup namespace is what engines send by default; an absent one of these is a request.
+    let shared = [
+        (Ns::Pid, "see and signal the host's processes", "--pid=host"),
+        (Ns::Ipc, "use the host's shared memory and semaphores", "--ipc=host"),
+        (Ns::Network, "configure the host's network", "--network=host"),
+        (Ns::Uts, "share the host's name", "--uts=host"),
+    ];
+    for (typ, risk, option) in shared {
+        if !has_namespace(linux, typ) {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("linux.namespaces has no \"{typ}\" entry: the container would {risk}"),
+            )
+            .hint(format!("run it without {option}; a system container has namespaces of its own")));
+        }
+    }
+    Ok(())
+}
+
+/// A privileged container is one that may use every device and is given the host's.
+fn check_privileged(linux: &oci::Linux) -> Result<()> {
+    let rules = linux.resources().as_ref().and_then(|r| r.devices().as_deref()).unwrap_or_default();
+    let any = |v: Option<i64>| v.is_none_or(|n| n < 0);
+    let allows_all = rules.iter().any(|r| {
+        r.allow()
+            && matches!(r.typ(), None | Some(oci::LinuxDeviceType::A))
+            && any(r.major())
+            && any(r.minor())
+            && r.access().as_deref().is_none_or(|a| a.contains('w'))
+    });
+    let nodes = linux.devices().as_deref().unwrap_or_default();
+    let host_node = nodes.iter().find(|d| {
+        let memory = d.typ() == oci::LinuxDeviceType::C && d.major() == 1 && matches!(d.minor(), 1 | 2 | 4);
+        let loop_control = d.typ() == oci::LinuxDeviceType::C && d.major() == 10 && d.minor() == 237;
+        d.typ() == oci::LinuxDeviceType::B || memory || loop_control
+    });
+    match host_node {
+        Some(d) if allows_all => Err(Error::new(
+            Kind::Refused,
+            format!(
+                "linux.resources.devices allows every device and linux.devices lists the host's {}: a privileged container",
+                d.path().display()
+            ),
+        )
+        .hint("run it without --privileged: root in a system container has every capability it can use already")),
+        _ => Ok(()),
+    }
+}
+
+fn check_unsupported(oci: &oci::Spec, linux: &oci::Linux) -> Result<()> {
+    let process = oci.process().as_ref();
+    let fields = [
+        ("linux.intelRdt", linux.intel_rdt().is_some()),
+        ("linux.memoryPolicy", linux.memory_policy().is_some()),
+        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
+        (
+            "linux.personality",
+            linux.personality().as_ref().is_some_and(|p| p.domain() != oci::LinuxPersonalityDomain::PerLinux),
+        ),
+        (
+            "linux.seccomp.listenerPath",
+            linux.seccomp().as_ref().is_some_and(|s| s.listener_path().is_some()),
+        ),
+        ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
+        ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),
+        ("process.execCPUAffinity", process.is_some_and(|p| p.exec_cpu_affinity().is_some())),
+    ];
+    match fields.iter().find(|(_, set)| *set) {
+        Some((name, _)) => Err(Error::new(Kind::Unsupported, format!("{name} is not supported")).hint("remove it")),
+        None => Ok(()),
+    }
+}
+
+/// Paths that engines mask or make read-only by default.
+///
+/// They exist for containers whose root is the host's. In a user namespace the kernel refuses what they protect from, and
+/// a locked mount below /proc or /sys would break `mount --bind /proc chroot/proc` and `umount -R` inside.
+pub fn default_paths() -> &'static [&'static str] {
+    &[
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/bus",
+        "/proc/fs",
+        "/proc/interrupts",
+        "/proc/irq",
+        "/proc/kallsyms",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/kmsg",
+        "/proc/latency_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/proc/sys",
+        "/proc/sysrq-trigger",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/sys/dev/block",
+        "/sys/devices/virtual/powercap",
+        "/sys/firmware",
+        "/sys/fs/selinux",
+        "/sys/fs/cgroup",
+    ]
+}
+
+/// Also the per-CPU masks that newer engines add.
+pub(super) fn is_default_path(path: &str) -> bool {
+    let thermal = path.starts_with("/sys/devices/system/cpu/cpu") && path.ends_with("/thermal_throttle");
+    default_paths().contains(&path) || thermal
+}

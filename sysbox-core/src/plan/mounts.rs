@@ -1,0 +1,305 @@
+//! Which mounts a container gets, which of them are locked, and in what order.
+
+use super::check::is_default_path;
+use super::{devices, options, Mount, MountAttrs, What};
+use crate::cgroup::{Layout, Version};
+use crate::error::{Error, Kind, Result};
+use crate::host::{Facts, FileKind};
+use crate::idmap::Maps;
+use crate::mount::{normalize, Attrs, Node};
+use crate::spec::{is_bind, Spec};
+use oci_spec::runtime as oci;
+use std::path::{Path, PathBuf};
+
+const HARDENED: Attrs = Attrs::NOSUID.union(Attrs::NODEV).union(Attrs::NOEXEC);
+
+/// Locked and attached mounts.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    pub(super) locked: Vec<Mount>,
+    pub(super) attached: Vec<Mount>,
+}
+
+pub(super) fn plan(
+    spec: &Spec,
+    bundle: &Path,
+    facts: &Facts,
+    maps: &Maps,
+    systemd: bool,
+    notes: &mut Vec<String>,
+) -> Result<Sets> {
+    let linux = spec.oci().linux().as_ref().ok_or_else(|| Error::invalid("config.json has no \"linux\" section"))?;
+    let terminal = spec.oci().process().as_ref().and_then(oci::Process::terminal).unwrap_or(false);
+    let mut wanted = Vec::new();
+    let mut own = Own::default();
+    for (i, m) in spec.oci().mounts().as_deref().unwrap_or_default().iter().enumerate() {
+        let name = || format!("mounts[{i}] {}", m.destination().display());
+        if let Some(mount) = one(m, bundle, facts, maps, &mut own).map_err(|e| e.within(name()))? {
+            wanted.push(mount);
+        }
+    }
+    let taken = |p: &str| wanted.iter().any(|m: &Mount| m.target == Path::new(p));
+    let mut first = Vec::new();
+    if systemd {
+        for (target, opts, attrs) in [
+            ("/run", "mode=755", Attrs::NOSUID | Attrs::NODEV),
+            ("/run/lock", "mode=1777,size=4m", HARDENED),
+            ("/tmp", "mode=1777", Attrs::NOSUID | Attrs::NODEV),
+        ] {
+            if !taken(target) {
+                first.push(fs(target, "tmpfs", opts, attrs, "systemd expects a fresh tmpfs"));
+            }
+        }
+    }
+    let mut late = Vec::new();
+    for dir in &facts.kernel_dirs {
+        if !wanted.iter().any(|m| dir.starts_with(&m.target) && m.target != Path::new("/")) {
+            late.push(Mount {
+                target: dir.clone(),
+                what: What::Bind { source: dir.clone(), recursive: false, idmap: false, node: Node::Dir },
+                attrs: MountAttrs { set: Attrs::RDONLY | Attrs::NOSUID | Attrs::NODEV, ..Default::default() },
+                why: Some("software inside looks here for the running kernel".into()),
+            });
+        }
+    }
+    let (dev_options, devices) = (own.dev.take().unwrap_or_else(|| vec!["mode=755".into(), "size=65536k".into()]), linux.devices());
+    let mut sets = Sets { locked: vec![at("/dev", What::Spare)], attached: Vec::new() };
+    let dev = devices::dev(dev_options, devices.as_deref().unwrap_or_default(), terminal)?;
+    sets.locked.push(with(at("/dev", dev), Attrs::NOSUID | Attrs::NOEXEC));
+    sets.locked.push(with(at("/proc", What::Proc), HARDENED));
+    sets.locked.push(with(at("/sys", What::Sysfs), HARDENED));
+    divide(first.into_iter().chain(wanted).chain(late).collect(), maps, &mut sets, notes)?;
+    attached_defaults(&mut sets, own, &facts.cgroups, systemd);
+    protect(linux, &mut sets.locked, notes)?;
+    Ok(sets)
+}
+
+/// What the configuration says of mounts that every container has anyway.
+#[derive(Debug, Default)]
+struct Own {
+    dev: Option<Vec<String>>,
+    pts: Option<Vec<String>>,
+    shm: Option<(Vec<String>, MountAttrs)>,
+}
+
+/// One mount of the configuration; `None` if a mount that every container has takes its place.
+fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own) -> Result<Option<Mount>> {
+    let raw = Path::new("/").join(m.destination());
+    let target = facts.targets.get(&raw).cloned().map_or_else(|| normalize(&raw), Ok)?;
+    let fstype = m.typ().as_deref().unwrap_or_default();
+    let opts = options::parse(m.options().as_deref().unwrap_or_default())?;
+    let name = target.to_str().unwrap_or_default();
+    if is_bind(m) {
+        if matches!(name, "/" | "/proc" | "/sys" | "/dev") {
+            return Err(Error::new(Kind::Refused, format!("a bind over {name} would hide what the container needs there"))
+                .hint("bind single files or directories below it"));
+        }
+        if target.starts_with("/sys/fs/cgroup") {
+            return Err(Error::new(Kind::Refused, "a bind of control groups would reach those of others")
+                .hint("remove it: the container has its own below /sys/fs/cgroup"));
+        }
+        return bind(m, target, opts, bundle, facts, maps).map(Some);
+    }
+    match (name, fstype) {
+        ("/proc", "proc") | ("/sys", "sysfs") | ("/dev/mqueue", "mqueue") => return Ok(None),
+        ("/dev", "tmpfs") => {
+            own.dev = Some(opts.data);
+            return Ok(None);
+        }
+        ("/dev/pts", "devpts") => {
+            own.pts = Some(opts.data);
+            return Ok(None);
+        }
+        ("/dev/shm", "tmpfs") => {
+            own.shm = Some((opts.data, opts.attrs));
+            return Ok(None);
+        }
+        ("/" | "/proc" | "/sys" | "/dev", _) => {
+            return Err(Error::new(Kind::Refused, format!("a {fstype} over {name} would hide what the container needs there")))
+        }
+        // The container's own view is made afresh, writable where it is delegated.
+        (_, "cgroup" | "cgroup2") if target.starts_with("/sys/fs/cgroup") => return Ok(None),
+        ("/sys/fs/cgroup", _) => return Ok(None),
+        (_, "") => return Err(Error::invalid("the mount has neither a type nor the option \"bind\"")),
+        _ => {}
+    }
+    let what = match fstype {
+        "proc" => fs_what("proc", None, opts.data, false),
+        "sysfs" => fs_what("sysfs", None, Vec::new(), false),
+        "cgroup" | "cgroup2" => {
+            return Err(Error::new(Kind::Unsupported, format!("a {fstype} mount outside /sys/fs/cgroup")).hint("remove it"))
+        }
+        _ => {
+            let source = m.source().as_ref().map(|s| s.to_string_lossy().into_owned());
+            fs_what(fstype, source.filter(|s| fstype != "tmpfs" && !s.is_empty()), opts.data, opts.copy_up)
+        }
+    };
+    Ok(Some(Mount { target, what, attrs: opts.attrs, why: None }))
+}
+
+fn bind(
+    m: &oci::Mount,
+    target: PathBuf,
+    opts: options::Options,
+    bundle: &Path,
+    facts: &Facts,
+    maps: &Maps,
+) -> Result<Mount> {
+    let source = m.source().as_ref().ok_or_else(|| Error::invalid("a bind without a source"))?;
+    let source = bundle.join(source);
+    let fact = facts.sources.get(&source).ok_or_else(|| {
+        Error::invalid("the source of a bind does not exist:").at(&source).hint("create it on the host first")
+    })?;
+    if let Some(given) = m.uid_mappings() {
+        if !given.is_empty() && crate::idmap::IdMap::from_oci(given)? != maps.uid {
+            return Err(Error::new(Kind::Unsupported, "a bind with ID maps other than the container's"));
+        }
+    }
+    // A socket or device would give container root what host root may do with it; what belongs to the container's IDs
+    // already needs no mapping, and would show as nobody's with one.
+    let shifted = maps.uid.to_inside(fact.uid).is_some();
+    let idmap = !shifted && matches!(fact.kind, FileKind::Dir | FileKind::File);
+    let node = if fact.kind == FileKind::Dir { Node::Dir } else { Node::File };
+    let recursive = opts.bind.unwrap_or(false);
+    Ok(Mount { target, what: What::Bind { source, recursive, idmap, node }, attrs: opts.attrs, why: None })
+}
+
+/// Locks what protects something, attaches the rest.
+///
+/// A tmpfs, devpts or mqueue is init's to make, so that container root owns it and may remount it; unless something
+/// locked lies below it, which it would hide.
+fn divide(all: Vec<Mount>, maps: &Maps, sets: &mut Sets, notes: &mut Vec<String>) -> Result<()> {
+    let locks = |m: &Mount| match &m.what {
+        What::Fs { fstype, .. } => !matches!(fstype.as_str(), "tmpfs" | "devpts" | "mqueue" | "proc" | "sysfs" | "ramfs"),
+        _ => true,
+    };
+    let below = |m: &Mount, above: &Path| m.target.starts_with(above) && m.target != above;
+    for (i, m) in all.iter().enumerate() {
+        let mut m = m.clone();
+        let covers = all[i + 1..].iter().any(|n| locks(n) && below(n, &m.target));
+        if locks(&m) {
+            sets.locked.push(m);
+        } else if covers {
+            notes.push(format!(
+                "the {} on {} cannot be remounted inside: a bind lies below it",
+                if let What::Fs { fstype, .. } = &m.what { fstype } else { "mount" },
+                m.target.display()
+            ));
+            if let What::Fs { options, .. } = &mut m.what {
+                *options = options.iter().map(|o| outside(o, maps)).collect::<Result<_>>()?;
+            }
+            sets.locked.push(m);
+        } else {
+            sets.attached.push(m);
+        }
+    }
+    Ok(())
+}
+
+/// `uid=` and `gid=` of a file system that is mounted on the host's side.
+fn outside(option: &str, maps: &Maps) -> Result<String> {
+    let map = match option.split_once('=') {
+        Some(("uid", _)) => &maps.uid,
+        Some(("gid", _)) => &maps.gid,
+        _ => return Ok(option.to_owned()),
+    };
+    let (key, value) = option.split_once('=').unwrap_or((option, ""));
+    let id = value.parse().ok().and_then(|id| map.to_outside(id));
+    id.map(|id| format!("{key}={id}"))
+        .ok_or_else(|| Error::invalid(format!("mount option {option}: the ID is outside the container's maps")))
+}
+
+fn attached_defaults(sets: &mut Sets, own: Own, cgroups: &Layout, systemd: bool) {
+    let bound = |p: &str| sets.locked.iter().any(|m| m.target == Path::new(p));
+    let mut base = Vec::new();
+    let pts = own.pts.unwrap_or_else(|| ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"].map(String::from).to_vec());
+    base.push(with(at("/dev/pts", fs_what("devpts", None, pts, false)), Attrs::NOSUID | Attrs::NOEXEC));
+    let (shm, attrs) = own.shm.unwrap_or_else(|| {
+        (vec!["mode=1777".into(), "size=65536k".into()], MountAttrs { set: HARDENED, ..Default::default() })
+    });
+    if !bound("/dev/shm") {
+        base.push(Mount { attrs, ..at("/dev/shm", fs_what("tmpfs", None, shm, false)) });
+    }
+    if !bound("/dev/mqueue") {
+        base.push(with(at("/dev/mqueue", fs_what("mqueue", None, Vec::new(), false)), HARDENED));
+    }
+    base.extend(cgroup_mounts(cgroups));
+    if systemd {
+        for dir in ["debug", "tracing", "security", "config"] {
+            let target = format!("/sys/kernel/{dir}");
+            let why = "systemd would try, and fail, to mount what is missing here";
+            let m = fs(&target, "tmpfs", "mode=755,nr_inodes=1", HARDENED | Attrs::RDONLY, why);
+            base.push(m);
+        }
+    }
+    base.append(&mut sets.attached);
+    sets.attached = base;
+}
+
+/// The container's own control groups, laid out as on the host: software inside looks at the host's layout.
+fn cgroup_mounts(layout: &Layout) -> Vec<Mount> {
+    let root = "/sys/fs/cgroup";
+    let hierarchy = |target: PathBuf, v1: Option<String>| Mount {
+        target,
+        what: What::Cgroup { v1 },
+        attrs: MountAttrs { set: HARDENED, ..Default::default() },
+        why: Some("the container's own control groups, delegated to it".into()),
+    };
+    if layout.is_unified() {
+        return vec![hierarchy(root.into(), None)];
+    }
+    let mut out = vec![fs(root, "tmpfs", "mode=755,size=1m", HARDENED, "holds the hierarchies")];
+    for h in &layout.hierarchies {
+        let target = Path::new(root).join(&h.directory);
+        let v1 = (h.version == Version::V1).then(|| h.controllers.join(","));
+        out.push(hierarchy(target, v1));
+    }
+    out
+}
+
+/// Masked and read-only paths.
+fn protect(linux: &oci::Linux, locked: &mut Vec<Mount>, notes: &mut Vec<String>) -> Result<()> {
+    let mut dropped = Vec::new();
+    let lists = [
+        (linux.masked_paths(), What::Mask, "linux.maskedPaths"),
+        (linux.readonly_paths(), What::ReadOnly, "linux.readonlyPaths"),
+    ];
+    for (paths, what, field) in lists {
+        for p in paths.as_deref().unwrap_or_default() {
+            if is_default_path(p) {
+                dropped.push(p.as_str());
+                continue;
+            }
+            let target = normalize(Path::new(p)).map_err(|e| e.within(field))?;
+            if matches!(p.as_str(), "/" | "/proc" | "/sys" | "/dev") && what == What::Mask {
+                return Err(Error::invalid(format!("{field}: {p} cannot be masked whole")));
+            }
+            locked.push(Mount { target, what: what.clone(), attrs: MountAttrs::default(), why: None });
+        }
+    }
+    if !dropped.is_empty() {
+        notes.push(format!(
+            "not masked and not read-only, because the kernel itself refuses them in a user namespace: {}",
+            dropped.join(" ")
+        ));
+    }
+    Ok(())
+}
+
+fn at(target: &str, what: What) -> Mount {
+    Mount { target: target.into(), what, attrs: MountAttrs::default(), why: None }
+}
+
+fn with(mut m: Mount, set: Attrs) -> Mount {
+    m.attrs.set = set;
+    m
+}
+
+fn fs_what(fstype: &str, source: Option<String>, options: Vec<String>, copy_up: bool) -> What {
+    What::Fs { fstype: fstype.into(), source, options, copy_up }
+}
+
+fn fs(target: &str, fstype: &str, options: &str, attrs: Attrs, why: &str) -> Mount {
+    let options = options.split(',').map(String::from).collect();
+    Mount { why: Some(why.into()), ..with(at(target, fs_what(fstype, None, options, false)), attrs) }
+}

@@ -1,0 +1,157 @@
+//! The program: its identity, limits, capabilities and system call filter.
+
+use super::{Caps, Filter, Process};
+use crate::error::{Error, Kind, Result};
+use crate::idmap::Maps;
+use crate::{mount, seccomp};
+use oci_spec::runtime as oci;
+use oci_spec::runtime::PosixRlimitType as R;
+
+/// AppArmor profiles that engines apply by themselves. They forbid mounts, which are the container's own here.
+const ENGINE_PROFILES: &[&str] = &["docker-default", "cri-containerd.apparmor.d", "crio-default", "unconfined", ""];
+
+fn is_engine_profile(name: &str) -> bool {
+    ENGINE_PROFILES.contains(&name) || name.starts_with("containers-default-")
+}
+
+/// What of the container bears on its processes.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) maps: &'a Maps,
+    pub(super) seccomp: Option<&'a oci::LinuxSeccomp>,
+    pub(super) memory_limited: bool,
+    pub(super) can_lower_oom: bool,
+    pub(super) systemd: bool,
+}
+
+/// A process of the container, planned for exec: the same rules as for the first one.
+///
+/// # Errors
+/// The process is malformed; the message names the field.
+pub fn process_for_exec(p: &oci::Process, maps: &Maps, seccomp: Option<&oci::LinuxSeccomp>) -> Result<Process> {
+    let mut notes = Vec::new();
+    plan(p, &Context { maps, seccomp, memory_limited: false, can_lower_oom: false, systemd: false }, &mut notes)
+}
+
+pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) -> Result<Process> {
+    let args = p.args().clone().unwrap_or_default();
+    if args.is_empty() {
+        return Err(Error::invalid("process.args is empty"));
+    }
+    let mut env = p.env().clone().unwrap_or_default();
+    if let Some(bad) = env.iter().chain(&args).find(|s| s.contains('\0')) {
+        return Err(Error::invalid(format!("process: NUL byte in {bad:?}")));
+    }
+    if cx.systemd && !env.iter().any(|e| e.starts_with("container=")) {
+        env.push("container=oci".into());
+    }
+    let cwd = mount::normalize(p.cwd()).map_err(|e| e.within("process.cwd"))?;
+    let user = p.user();
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    let mapped = cx.maps.uid.to_outside(user.uid()).is_some()
+        && groups.iter().chain([&user.gid()]).all(|g| cx.maps.gid.to_outside(*g).is_some());
+    if !mapped {
+        return Err(Error::invalid(format!("process.user {}:{} {groups:?} is outside the ID maps", user.uid(), user.gid()))
+            .hint("give the container a larger range of subordinate IDs"));
+    }
+    let apparmor = p.apparmor_profile().clone().filter(|a| {
+        let drop = is_engine_profile(a);
+        if drop && !a.is_empty() && a != "unconfined" {
+            notes.push(format!("AppArmor profile {a} of the engine is replaced by none: it forbids mounts"));
+        }
+        !drop
+    });
+    let (filter, changed) = filter(cx.seccomp)?;
+    notes.extend(changed);
+    Ok(Process {
+        env,
+        cwd,
+        uid: user.uid(),
+        gid: user.gid(),
+        groups,
+        umask: umask(user.umask())?,
+        terminal: p.terminal().unwrap_or(false),
+        console_size: console_size(p)?,
+        no_new_privs: p.no_new_privileges().unwrap_or(false),
+        caps: Caps::Full,
+        rlimits: rlimits(p.rlimits().as_deref().unwrap_or_default())?,
+        oom_score_adj: oom(p.oom_score_adj())?,
+        oom_floor: cx.memory_limited && cx.can_lower_oom,
+        apparmor,
+        selinux: p.selinux_label().clone().filter(|s| !s.is_empty()),
+        seccomp: filter,
+        args,
+    })
+}
+
+fn umask(mask: Option<u32>) -> Result<u32> {
+    match mask {
+        Some(m) if m > 0o777 => Err(Error::invalid(format!("process.user.umask {m:o} is more than 777"))),
+        m => Ok(m.unwrap_or(0o022)),
+    }
+}
+
+fn oom(score: Option<i32>) -> Result<Option<i32>> {
+    match score {
+        Some(s) if !(-1000..=1000).contains(&s) => {
+            Err(Error::invalid(format!("process.oomScoreAdj {s} is not between -1000 and 1000")))
+        }
+        // −1000 would make the container unkillable by the host's OOM killer.
+        s => Ok(s.map(|s| s.max(-999))),
+    }
+}
+
+fn console_size(p: &oci::Process) -> Result<Option<(u16, u16)>> {
+    let Some(size) = p.console_size() else { return Ok(None) };
+    let side = |n: u64| u16::try_from(n).map_err(|_| Error::invalid(format!("process.consoleSize {n}")));
+    let (h, w) = (side(size.height())?, side(size.width())?);
+    Ok((h != 0 || w != 0).then_some((h, w)))
+}
+
+fn filter(spec: Option<&oci::LinuxSeccomp>) -> Result<(Option<Filter>, Vec<String>)> {
+    let Some(spec) = spec else { return Ok((None, Vec::new())) };
+    let profile = seccomp::Profile::from_oci(spec).map_err(|e| e.within("linux.seccomp"))?;
+    let (profile, notes) = seccomp::open_for_system_container(profile);
+    if profile.needs_listener() {
+        return Err(Error::new(Kind::Unsupported, "linux.seccomp: SCMP_ACT_NOTIFY needs a listener, which is not supported"));
+    }
+    let insns = seccomp::compile(&profile).map_err(|e| e.within("linux.seccomp"))?;
+    let program = insns.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect();
+    Ok((Some(Filter { flags: profile.filter_flags(), program }), notes))
+}
+
+fn rlimits(list: &[oci::PosixRlimit]) -> Result<Vec<(u32, u64, u64)>> {
+    let mut out: Vec<(u32, u64, u64)> = Vec::new();
+    for r in list {
+        let n = rlimit_number(r.typ());
+        if r.soft() > r.hard() {
+            return Err(Error::invalid(format!("process.rlimits {}: soft {} is above hard {}", r.typ(), r.soft(), r.hard())));
+        }
+        if out.iter().any(|o| o.0 == n) {
+            return Err(Error::invalid(format!("process.rlimits has {} twice", r.typ())));
+        }
+        out.push((n, r.soft(), r.hard()));
+    }
+    Ok(out)
+}
+
+fn rlimit_number(r: R) -> u32 {
+    match r {
+        R::RlimitCpu => libc::RLIMIT_CPU,
+        R::RlimitFsize => libc::RLIMIT_FSIZE,
+        R::RlimitData => libc::RLIMIT_DATA,
+        R::RlimitStack => libc::RLIMIT_STACK,
+        R::RlimitCore => libc::RLIMIT_CORE,
+        R::RlimitRss => libc::RLIMIT_RSS,
+        R::RlimitNproc => libc::RLIMIT_NPROC,
+        R::RlimitNofile => libc::RLIMIT_NOFILE,
+        R::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        R::RlimitAs => libc::RLIMIT_AS,
+        R::RlimitLocks => libc::RLIMIT_LOCKS,
+        R::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        R::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        R::RlimitNice => libc::RLIMIT_NICE,
+        R::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        R::RlimitRttime => libc::RLIMIT_RTTIME,
+    }
+}

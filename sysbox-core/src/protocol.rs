@@ -1,0 +1,96 @@
+//! What the caller, the stage and init say to each other.
+
+use crate::error::Error;
+use crate::plan::{Hook, Plan, Process};
+use crate::state::OciState;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Caller and stage must be of one build: plans are not a stable format.
+pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+
+/// argv[0] of the stage program.
+pub(crate) const STAGE_NAME: &str = "sysbox-stage";
+
+/// Caller to stage: the only request of a stage's life.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) version: String,
+    /// What the descriptors that come with the message are, in their order.
+    pub(crate) fds: Vec<Fd>,
+    pub(crate) work: Work,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// Make a container and leave its init waiting.
+    Create(Box<Plan>),
+    /// Run a program in a container.
+    Exec(Box<Exec>),
+    /// Run hooks on the host.
+    Hooks { hooks: Vec<Hook>, state: OciState, point: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Exec {
+    pub(crate) id: String,
+    pub(crate) process: Process,
+    /// `cgroup.procs` files to enter.
+    pub(crate) cgroup_procs: Vec<PathBuf>,
+    /// Host IDs of the container's root.
+    pub(crate) root: (u32, u32),
+}
+
+/// What a descriptor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Fd {
+    /// Becomes descriptor 0, 1 or 2.
+    Stdio(i32),
+    /// Becomes the same number in the container.
+    Preserved(i32),
+    /// A connected socket that takes the terminal's master.
+    Console,
+    /// Where init waits for the start.
+    Listener,
+    /// Held while the container is being made.
+    Lock,
+    /// The container's init.
+    Init,
+}
+
+/// Stage to caller.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// init exists: its pid on the host.
+    Cloned(i32),
+    /// All done; for an exec, the program's pid on the host.
+    Done(Option<i32>),
+    Failed(Error),
+}
+
+/// Stage to init.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) enum ToInit {
+    /// ID maps are written.
+    Mapped,
+    /// The root and all locked mounts are in place.
+    Rooted,
+}
+
+/// init to stage.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromInit {
+    /// Its namespaces exist.
+    Unshared,
+    /// It waits for the start.
+    Ready,
+    Failed(Error),
+}
+
+/// Whoever starts the container, to init.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start;
+
+/// init's answer if it could not execute the program. Its silence and hanging up mean that it could.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StartFailed(pub(crate) Error);

@@ -1,0 +1,138 @@
+//! Makes a container and leaves its init waiting for the start.
+
+use super::{hooks, init, tree, Fds};
+use crate::cgroup;
+use crate::error::{Error, Kind, Result, SysResult};
+use crate::plan::{Plan, TimeOffsets};
+use crate::protocol::{Fd, FromInit, Reply, ToInit};
+use crate::state::{OciState, Status};
+use crate::sys::channel::Channel;
+use crate::sys::clone::{self, Fork};
+use crate::sys::{cred, pidfd};
+use nix::sched::{setns, CloneFlags};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Namespaces that init gets at birth. The others need what only exists later: its cgroup, its ID maps, its root.
+const AT_BIRTH: i32 =
+    libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_PARENT;
+
+pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<Reply> {
+    cgroup::create(&plan.cgroup)?;
+    // Opened by the host's root, whose right to write it goes with the descriptor.
+    let leaf = cgroup::open_leaf_procs(&plan.cgroup)?;
+    let host_mounts = File::open("/proc/self/ns/mnt").op_at("open", "/proc/self/ns/mnt")?;
+    tree::leave_host()?;
+    fds.own_pipes(plan.maps.root())?;
+    let (ours, theirs) = Channel::pair()?;
+    let (pid, init) = match clone::fork(AT_BIRTH).op("clone init").map_err(no_userns)? {
+        Fork::Child => {
+            drop((ours, host_mounts));
+            drop(fds.take(Fd::Lock));
+            init::main(&theirs, plan, fds, leaf)
+        }
+        Fork::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop((theirs, leaf));
+    // What init needs is init's alone now; the lock stays until this process ends.
+    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
+    let made = caller.send(&Reply::Cloned(pid), &[]).and_then(|()| {
+        furnish(plan, &ours, pid, init.as_fd(), &host_mounts)?;
+        Ok(Reply::Done(None))
+    });
+    if made.is_err() {
+        let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
+    }
+    made
+}
+
+fn no_userns(e: Error) -> Error {
+    match e.errno() {
+        Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
+            e.hint("user namespaces are disabled, or this is not run by root: see `sysbox-runc check`")
+        }
+        Some(libc::ENOSPC) => e.hint("raise /proc/sys/user/max_user_namespaces"),
+        _ => e,
+    }
+}
+
+fn furnish(plan: &Plan, init: &Channel, pid: i32, pidfd: BorrowedFd<'_>, host_mounts: &File) -> Result<()> {
+    cgroup::join(&plan.cgroup, pid as u32)?;
+    let of = |name: &str| format!("/proc/{pid}/{name}");
+    for (name, text) in [("uid_map", plan.maps.uid.to_string()), ("gid_map", plan.maps.gid.to_string())] {
+        std::fs::write(of(name), text).op_at("write", of(name))?;
+    }
+    init.send(&ToInit::Mapped, &[])?;
+    limit(plan, pid)?;
+    // While init enters its own namespaces.
+    let userns = File::open(of("ns/user")).op_at("open", of("ns/user"))?;
+    let (uid, gid) = plan.maps.root();
+    cred::set_fs_identity(uid, gid).op("take the file system identity of the container's root")?;
+    let sources = tree::take_sources(plan, userns.as_fd())?;
+    expect(init, "init", |m| matches!(m, FromInit::Unshared))?;
+    if let Some(text) = offsets(plan.time)? {
+        std::fs::write(of("timens_offsets"), text).op_at("write", of("timens_offsets"))?;
+    }
+    let root = tree::build(plan, sources, pidfd)?;
+    let state = OciState {
+        oci_version: plan.oci_version.clone(),
+        id: plan.id.clone(),
+        status: Status::Creating,
+        pid: Some(pid),
+        bundle: plan.bundle.clone(),
+        annotations: plan.annotations.clone(),
+    };
+    hooks::run_elsewhere(&plan.hooks.create_runtime, &state, "createRuntime", || {
+        setns(host_mounts, CloneFlags::CLONE_NEWNS).op("setns to the host's mount namespace")
+    })?;
+    hooks::run_elsewhere(&plan.hooks.create_container, &state, "createContainer", || {
+        setns(pidfd, CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS).op("setns to the container's namespaces")
+    })?;
+    tree::pivot(&root)?;
+    init.send(&ToInit::Rooted, &[])?;
+    expect(init, "init", |m| matches!(m, FromInit::Ready))
+}
+
+fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Result<()> {
+    match init.expect::<FromInit>(peer)?.0 {
+        FromInit::Failed(e) => Err(e),
+        m if wanted(&m) => Ok(()),
+        m => Err(Error::new(Kind::Protocol, format!("init says {m:?} out of turn"))),
+    }
+}
+
+/// What only real root may give.
+fn limit(plan: &Plan, pid: i32) -> Result<()> {
+    for &(resource, soft, hard) in &plan.process.rlimits {
+        cred::set_rlimit(pid, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}")).map_err(
+            |e| e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first"),
+        )?;
+    }
+    let path = format!("/proc/{pid}/oom_score_adj");
+    // The kernel remembers the lowest value that a capable process set, and lets anybody return to it.
+    let score = if plan.process.oom_floor { Some(-999) } else { plan.process.oom_score_adj };
+    match score {
+        Some(s) => std::fs::write(&path, s.to_string())
+            .op_at(format!("write {s} to"), &path)
+            .map_err(|e| e.hint("lowering oom_score_adj needs CAP_SYS_RESOURCE")),
+        None => Ok(()),
+    }
+}
+
+/// The text for /proc/PID/timens_offsets.
+fn offsets(time: TimeOffsets) -> Result<Option<String>> {
+    use rustix::time::{clock_gettime, ClockId};
+    let negated = |c| {
+        let now = clock_gettime(c);
+        // −(s + ns) as seconds and positive nanoseconds.
+        if now.tv_nsec == 0 { (-now.tv_sec, 0) } else { (-now.tv_sec - 1, 1_000_000_000 - now.tv_nsec) }
+    };
+    let (mono, boot) = match time {
+        TimeOffsets::Host => return Ok(None),
+        TimeOffsets::FromZero => (negated(ClockId::Monotonic), negated(ClockId::Boottime)),
+        TimeOffsets::Given { monotonic, boottime } => {
+            ((monotonic.0, i64::from(monotonic.1)), (boottime.0, i64::from(boottime.1)))
+        }
+    };
+    Ok(Some(format!("monotonic {} {}\nboottime {} {}\n", mono.0, mono.1, boot.0, boot.1)))
+}

@@ -1,0 +1,188 @@
+//! The container's first process, until it becomes the user's program.
+//!
+//! It starts in the namespaces of [`super::create`], takes a mount namespace of its own (which locks the tree), attaches
+//! what is its own to attach, and waits. What it waits with is not reachable from inside: it is not dumpable, and its
+//! memory belongs to the host's user namespace until it executes.
+
+use super::{hooks, launch, tree, Fds};
+use crate::error::{Error, Kind, Result, Stage, SysResult};
+use crate::mount::{self, Attrs, Node, Root};
+use crate::plan::{Mount, Plan, TimeOffsets, What};
+use crate::protocol::{Fd, FromInit, Start, StartFailed, ToInit};
+use crate::state::{OciState, Status};
+use crate::sys::channel::Channel;
+use crate::sys::{clone, cred, net, pty};
+use nix::sched::{setns, unshare, CloneFlags};
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+pub(super) fn main(stage: &Channel, plan: &Plan, mut fds: Fds, leaf: Option<OwnedFd>) -> ! {
+    let listener = fds.take(Fd::Listener).map(UnixListener::from);
+    let ready = prepare(stage, plan, fds, leaf).and_then(|ready| {
+        let listener = listener.ok_or_else(|| Error::new(Kind::Protocol, "no start socket"))?;
+        stage.send(&FromInit::Ready, &[])?;
+        Ok((ready, listener))
+    });
+    let (ready, listener) = match ready {
+        Ok(r) => r,
+        Err(e) => {
+            let _ = stage.send(&FromInit::Failed(e.in_stage(Stage::Init)), &[]);
+            clone::exit_now(1)
+        }
+    };
+    let Ok(starter) = await_start(&listener) else { clone::exit_now(1) };
+    drop(listener);
+    let e = run(plan, ready).in_stage(Stage::Init);
+    let _ = starter.send(&StartFailed(e), &[]);
+    clone::exit_now(1)
+}
+
+/// What is left to do at the start.
+struct Ready {
+    program: PathBuf,
+    streams: Vec<(i32, OwnedFd)>,
+    leaf: Option<OwnedFd>,
+}
+
+fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, leaf: Option<OwnedFd>) -> Result<Ready> {
+    expect(stage, &ToInit::Mapped)?;
+    cred::become_user(0, 0, &[]).op("become the container's root")?;
+    cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
+    rustix::process::setsid().op("setsid")?;
+    let mut own = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
+    let timed = plan.time != TimeOffsets::Host;
+    if timed {
+        own |= CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+    }
+    unshare(own).op("unshare ipc, cgroup and time namespaces")?;
+    let path = "/proc/self/ns/time_for_children";
+    let time = timed.then(|| File::open(path).op_at("open", path)).transpose()?;
+    net::loopback_up().op("bring up lo")?;
+    join_keyring(&plan.id)?;
+    hostname(plan)?;
+    stage.send(&FromInit::Unshared, &[])?;
+    expect(stage, &ToInit::Rooted)?;
+    if let Some(ns) = time {
+        setns(ns, CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).op("setns to the time namespace")?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS).op("unshare the mount namespace")?;
+    let root = Root::open(Path::new("/"))?;
+    for m in &plan.attached {
+        attach(&root, m).map_err(|e| e.within(format!("mount {}", m.target.display())))?;
+    }
+    if plan.root.propagation != mount::Propagation::Private {
+        mount::set_propagation(root.as_fd(), plan.root.propagation, true)?;
+    }
+    let mut streams = fds.take_numbered();
+    if plan.process.terminal {
+        console(&root, plan, &mut fds, &mut streams)?;
+    }
+    for (path, value) in &plan.sysctls {
+        let full = Path::new("/proc/sys").join(path);
+        std::fs::write(&full, value).op_at(format!("write {value:?} to"), &full)?;
+    }
+    let program = launch::find(&plan.process)?;
+    launch::make_cwd(&root, &plan.process)?;
+    Ok(Ready { program, streams, leaf })
+}
+
+fn expect(stage: &Channel, wanted: &ToInit) -> Result<()> {
+    let got = stage.expect::<ToInit>("the stage")?.0;
+    if got == *wanted {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Protocol, format!("the stage says {got:?} instead of {wanted:?}")))
+}
+
+/// A session keyring of the container's own: the creator's would come along, with the right to use its keys.
+fn join_keyring(id: &str) -> Result<()> {
+    let name = CString::new(format!("_ses.{id}")).map_err(|_| Error::invalid("NUL byte in the id"))?;
+    match cred::new_session_keyring(&name) {
+        Err(e) if e.raw_os_error() != Some(libc::ENOSYS) => Err(Error::sys("join a session keyring", e.raw_os_error().unwrap_or(0))),
+        _ => Ok(()),
+    }
+}
+
+fn hostname(plan: &Plan) -> Result<()> {
+    if let Some(n) = &plan.hostname {
+        nix::unistd::sethostname(n).op("sethostname")?;
+    }
+    if let Some(n) = &plan.domainname {
+        cred::set_domainname(n).op("setdomainname")?;
+    }
+    Ok(())
+}
+
+fn attach(root: &Root, m: &Mount) -> Result<()> {
+    // Below /sys a mount point exists or not, by the kernel's configuration; the hierarchies' own come from a tmpfs.
+    if m.target.starts_with("/sys") && !m.target.starts_with("/sys/fs/cgroup") && root.find(&m.target).is_err() {
+        return Ok(());
+    }
+    let target = root.make(&m.target, Node::Dir)?;
+    let fs = match &m.what {
+        What::Fs { fstype, source, options, copy_up } => {
+            let fs = mount::new_fs(fstype, source.as_deref(), options, Attrs::empty())?;
+            if *copy_up {
+                super::copy::tree(target.as_fd(), fs.as_fd())?;
+            }
+            fs
+        }
+        What::Cgroup { v1: None } => mount::new_fs("cgroup2", None, &[], Attrs::empty())?,
+        What::Cgroup { v1: Some(c) } => {
+            let options: Vec<String> = c.split(',').map(String::from).collect();
+            mount::new_fs("cgroup", None, &options, Attrs::empty())?
+        }
+        other => return Err(Error::new(Kind::Protocol, format!("init cannot mount {other:?}"))),
+    };
+    tree::apply_attrs(fs.as_fd(), &m.attrs)?;
+    mount::attach(fs.as_fd(), target.as_fd(), &m.target)
+}
+
+/// Opens a terminal in the container's own devpts, sends its master out and takes its slave.
+fn console(root: &Root, plan: &Plan, fds: &mut Fds, streams: &mut Vec<(i32, OwnedFd)>) -> Result<()> {
+    let slave = launch::open_terminal(&plan.process, fds.take(Fd::Console))?;
+    let target = root.make(Path::new("/dev/console"), Node::File)?;
+    mount::attach(mount::clone_fd(slave.as_fd(), false)?.as_fd(), target.as_fd(), Path::new("/dev/console"))?;
+    pty::control(slave.as_fd()).op("take the controlling terminal")?;
+    launch::use_terminal(&slave, streams)
+}
+
+fn await_start(listener: &UnixListener) -> Result<Channel> {
+    loop {
+        let (socket, _) = listener.accept().op("accept")?;
+        let channel = Channel::new(socket);
+        // Somebody who hangs up without a word has only looked whether we are there.
+        if let Ok(Some((Start, _))) = channel.recv::<Start>() {
+            return Ok(channel);
+        }
+    }
+}
+
+/// Becomes the program. Returns only on failure.
+fn run(plan: &Plan, ready: Ready) -> Error {
+    let state = OciState {
+        oci_version: plan.oci_version.clone(),
+        id: plan.id.clone(),
+        status: Status::Created,
+        pid: Some(1),
+        bundle: plan.bundle.clone(),
+        annotations: plan.annotations.clone(),
+    };
+    let result = hooks::run_here(&plan.hooks.start_container, &state, "startContainer").and_then(|()| {
+        if let Some(leaf) = &ready.leaf {
+            rustix::io::write(leaf, b"0").op("move into the container's leaf cgroup")?;
+        }
+        if plan.process.oom_floor {
+            let score = plan.process.oom_score_adj.unwrap_or(0).to_string();
+            std::fs::write("/proc/self/oom_score_adj", score).op_at("write", "/proc/self/oom_score_adj")?;
+        }
+        Ok(())
+    });
+    match result {
+        Ok(()) => launch::launch(&plan.process, &ready.program, ready.streams),
+        Err(e) => e,
+    }
+}

@@ -1,0 +1,210 @@
+//! What is known of a container outside of it: files in its state directory.
+
+use crate::cgroup;
+use crate::error::{Error, Kind, Result, SysResult};
+use crate::idmap::Maps;
+use crate::plan::Hook;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// State of a container as the OCI runtime specification has it (runtime.md#state).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OciState {
+    /// Version of the specification.
+    pub oci_version: String,
+    /// The container's name.
+    pub id: String,
+    /// What it is doing.
+    pub status: Status,
+    /// Pid of init on the host, unless it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// Annotations of the configuration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a container is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is being made.
+    Creating,
+    /// Made; its program has not been started.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Its program has ended, or its making was cut short.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// `state.json`: all that later calls need.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) oci_version: String,
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Milliseconds since 1970.
+    pub(crate) created: u64,
+    pub(crate) init: Option<Init>,
+    pub(crate) maps: Maps,
+    pub(crate) cgroup: cgroup::Paths,
+    pub(crate) poststart: Vec<Hook>,
+    pub(crate) poststop: Vec<Hook>,
+}
+
+/// A process that cannot be mistaken for another that got its number later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Init {
+    pub(crate) pid: i32,
+    /// In clock ticks since boot: field 22 of /proc/PID/stat.
+    pub(crate) start_time: u64,
+}
+
+impl Init {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        proc_stat(pid).map(|(_, start_time)| Init { pid, start_time })
+    }
+
+    /// It exists and is not a zombie.
+    pub(crate) fn alive(&self) -> bool {
+        proc_stat(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, 'Z' | 'X'))
+    }
+}
+
+/// State letter and start time.
+fn proc_stat(pid: i32) -> Option<(char, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&text)
+}
+
+fn parse_stat(text: &str) -> Option<(char, u64)> {
+    // The name is in parentheses and may hold anything, parentheses included.
+    let rest = text.rsplit_once(')')?.1;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// A container's directory below the state root.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDir(PathBuf);
+
+impl StateDir {
+    pub(crate) fn new(root: &Path, id: &str) -> Self {
+        StateDir(root.join(id))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("start.sock")
+    }
+
+    /// Makes the directory; its name is the container's, so this decides who owns it.
+    pub(crate) fn create(&self) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        if let Some(root) = self.0.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root).op_at("create", root)?;
+        }
+        std::fs::DirBuilder::new().mode(0o700).create(&self.0).map_err(|e| {
+            if e.kind() == std::io::ErrorKind::AlreadyExists {
+                Error::new(Kind::Exists, "a container of that name exists already:").at(&self.0)
+            } else {
+                Error::sys("create", e.raw_os_error().unwrap_or(libc::EIO)).at(&self.0)
+            }
+        })
+    }
+
+    /// Takes the lock that is held while the container is being made. `None` if somebody else holds it.
+    pub(crate) fn try_lock(&self) -> Result<Option<std::fs::File>> {
+        let path = self.0.join("lock");
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).op_at("open", &path)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(Error::sys("flock", e.raw_os_error()).at(path)),
+        }
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let (path, tmp) = (self.0.join(name), self.0.join(format!("{name}.new")));
+        std::fs::write(&tmp, content).op_at("write", &tmp)?;
+        std::fs::rename(&tmp, &path).op_at("rename to", &path)
+    }
+
+    pub(crate) fn save(&self, record: &Record) -> Result<()> {
+        let json = serde_json::to_vec(record).map_err(|e| Error::new(Kind::System, format!("encode state: {e}")))?;
+        self.write("state.json", &json)
+    }
+
+    /// The record; `None` if making the container was cut short before it was written.
+    pub(crate) fn load(&self) -> Result<Option<Record>> {
+        let path = self.0.join("state.json");
+        let json = match std::fs::read(&path) {
+            Ok(j) => j,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return if self.0.is_dir() {
+                    Ok(None)
+                } else {
+                    Err(Error::new(Kind::NotFound, "container does not exist:").at(&self.0))
+                };
+            }
+            Err(e) => return Err(Error::sys("read", e.raw_os_error().unwrap_or(libc::EIO)).at(&path)),
+        };
+        let record = serde_json::from_slice(&json)
+            .map_err(|e| Error::new(Kind::System, format!("state is damaged ({e}):")).at(&path))?;
+        Ok(Some(record))
+    }
+
+    pub(crate) fn remove(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.0) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::sys("remove", e.raw_os_error().unwrap_or(libc::EIO)).at(&self.0))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_past_hostile_names() {
+        let tail = (0..18).map(|i| i.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(parse_stat(&format!("7 (a) R) 1 (x) S {tail} 4242 0")), Some(('S', 4242)));
+        assert_eq!(parse_stat("7 (a) S 1"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_its_successor_is_not_it() {
+        let me = Init::of(std::process::id() as i32).unwrap();
+        assert!(me.alive());
+        assert!(!Init { start_time: me.start_time + 1, ..me }.alive());
+    }
+}
