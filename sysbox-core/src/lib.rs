@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod seccomp;
 pub mod sys;
 
 pub use error::{Error, Kind, Result};
