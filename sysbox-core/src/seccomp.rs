@@ -1,7 +1,8 @@
 //! System call filters: a profile of the OCI runtime specification in, a program for the kernel out.
 //!
-//! Two steps, each pure. [`Profile`] is the validated form of `linux.seccomp`; [`compile`] makes the program.
-//! Installing it is not done here.
+//! Three steps, each pure. [`Profile`] is the validated form of `linux.seccomp`; [`open_for_system_container`] opens
+//! the calls that the software inside a system container lives on; [`compile`] makes the program. Installing it is
+//! not done here.
 //!
 //! Sources: [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html), the kernel's
 //! `Documentation/userspace-api/seccomp_filter.rst` and the
@@ -13,9 +14,11 @@ mod arch;
 mod assemble;
 mod compile;
 mod number;
+mod open;
 mod profile;
 
 pub use arch::Arch;
 pub use assemble::{Insn, MAX_INSNS};
 pub use compile::{compile, compile_for};
+pub use open::open_for_system_container;
 pub use profile::{Action, Condition, Listener, Profile, Rule, Test};
