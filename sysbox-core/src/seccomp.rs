@@ -17,6 +17,13 @@ mod number;
 mod open;
 mod profile;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod tests;
+
 pub use arch::Arch;
 pub use assemble::{Insn, MAX_INSNS};
 pub use compile::{compile, compile_for};
