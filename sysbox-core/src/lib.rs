@@ -5,6 +5,7 @@ pub mod error;
 pub mod mount;
 pub(crate) mod sys;
 pub mod idmap;
+pub mod seccomp;
 pub mod sys;
 
 pub use error::{Error, Kind, Result};
