@@ -3,12 +3,14 @@
 use super::file::{apply, gone, keyed, read, write, write_raw};
 use super::layout::Version;
 use super::limits::{limits, Purpose};
+use super::manager::open_dir;
 use super::tree;
 use crate::error::{Errno, Error, Kind, Result, SysResult};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -172,18 +174,27 @@ impl Paths {
     /// # Errors
     /// The leaf is gone and so is init.
     pub fn exec_procs(&self, init_pid: u32) -> Result<Vec<PathBuf>> {
-        let mut files = Vec::with_capacity(self.nodes.len());
-        for node in &self.nodes {
-            let dir = match (&self.leaf, node.version) {
-                (Some(leaf), Version::V2) => {
-                    let leaf = node.dir.join(leaf);
-                    if leaf.is_dir() { leaf } else { current(node, init_pid)? }
-                }
-                _ => node.dir.clone(),
-            };
-            files.push(dir.join("cgroup.procs"));
+        let files = self.nodes.iter().map(|n| Ok(self.exec_dir(n, init_pid)?.join("cgroup.procs")));
+        files.collect()
+    }
+
+    /// The v2 one of [`Paths::exec_procs`] as a directory, for `clone3(CLONE_INTO_CGROUP)`; `None` where there is no v2. With
+    /// [`crate::cgroup::join_self_v1`] it is the fast way to do what [`Paths::join_exec`] does.
+    ///
+    /// # Errors
+    /// As for [`Paths::exec_procs`], or it cannot be opened.
+    pub fn open_exec_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
+        self.unified().map(|n| open_dir(&self.exec_dir(n, init_pid)?)).transpose()
+    }
+
+    fn exec_dir(&self, node: &Node, init_pid: u32) -> Result<PathBuf> {
+        match (&self.leaf, node.version) {
+            (Some(leaf), Version::V2) => {
+                let leaf = node.dir.join(leaf);
+                if leaf.is_dir() { Ok(leaf) } else { current(node, init_pid) }
+            }
+            _ => Ok(node.dir.clone()),
         }
-        Ok(files)
     }
 
     /// Moves a process into the container, as an `exec` does: see [`Paths::exec_procs`]. Where software inside has made a v2 node
