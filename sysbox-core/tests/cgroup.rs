@@ -235,6 +235,23 @@ fn an_empty_node_is_taken_over() {
 }
 
 #[test]
+fn nobody_else_may_make_children_whatever_the_umask() {
+    let Some(lab) = Lab::new("nobody_else_may_make_children_whatever_the_umask") else { return };
+    let plan = lab.plan("{}", &[]);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+            nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+            cgroup::create(&plan).unwrap();
+        });
+    });
+    for dir in plan.nodes.iter().flat_map(|n| [n.dir.as_path(), n.dir.parent().unwrap()]) {
+        assert_eq!(std::fs::metadata(dir).unwrap().mode() & 0o022, 0, "{dir:?}");
+    }
+    plan.paths().remove().unwrap();
+}
+
+#[test]
 fn a_tree_deeper_than_any_path_is_removed() {
     let Some(lab) = Lab::new("a_tree_deeper_than_any_path_is_removed") else { return };
     let plan = lab.plan("{}", &[]);

@@ -3,9 +3,9 @@
 use super::limits::Write;
 use super::paths::Node;
 use crate::error::{Error, Errno, Kind, Result, SysResult};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 /// One open, one write(2). Never creates: a missing file is `ENOENT`, where creating one would be `EACCES`.
@@ -17,8 +17,12 @@ pub(super) fn write(path: &Path, value: &str) -> Result<()> {
     write_raw(path, value).op_at(format!("write {value:?} to"), path)
 }
 
+/// Kernel files say that they are empty, for which the standard library reads them in small steps: start with room enough.
 pub(super) fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).op_at("read", path)
+    let mut text = Vec::with_capacity(if path.starts_with("/proc") { 16 << 10 } else { 1 << 10 });
+    File::open(path).and_then(|mut f| f.read_to_end(&mut text)).op_at("read", path)?;
+    // Mount points need not be UTF-8; none of them is ours then.
+    Ok(String::from_utf8(text).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
 /// Whether an error means that the file or its cgroup is not there.

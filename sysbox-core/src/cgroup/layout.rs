@@ -1,6 +1,7 @@
 //! Which cgroup hierarchies the host has, and which controllers each of them owns.
 
-use crate::error::{Result, SysResult};
+use super::file::read;
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -92,12 +93,9 @@ impl Layout {
     /// # Errors
     /// `/proc/self/mountinfo` or `cgroup.controllers` cannot be read.
     pub fn detect() -> Result<Layout> {
-        let path = "/proc/self/mountinfo";
-        let bytes = std::fs::read(path).op_at("read", path)?;
-        let mut layout = Layout::parse(&String::from_utf8_lossy(&bytes));
+        let mut layout = Layout::parse(&read(Path::new("/proc/self/mountinfo"))?);
         if let Some(h) = layout.unified() {
-            let path = h.mount.join("cgroup.controllers");
-            let text = std::fs::read_to_string(&path).op_at("read", &path)?;
+            let text = read(&h.mount.join("cgroup.controllers"))?;
             layout.set_unified_controllers(&text);
         }
         Ok(layout)

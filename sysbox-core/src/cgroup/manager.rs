@@ -7,9 +7,10 @@ use super::plan::{Enable, Plan};
 use super::tree;
 use crate::error::{Errno, Error, Kind, Result, SysResult, Within};
 use crate::sys::bpf;
-use std::fs::{create_dir, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{chown, OpenOptionsExt};
+use std::os::unix::fs::{chown, DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Instant;
 
@@ -39,13 +40,14 @@ pub fn create(plan: &Plan) -> Result<()> {
 
 fn build<'a>(plan: &'a Plan, made: &mut Vec<&'a Path>) -> Result<()> {
     for (i, node) in plan.nodes.iter().enumerate() {
-        if make_dir(&node.dir, &node.mount)? {
+        let fresh = make_dir(&node.dir, &node.mount)?;
+        if fresh {
             made.push(&node.dir);
         } else if occupied(node)? {
             return Err(Error::new(Kind::Exists, "another container's processes run in cgroup").at(&node.dir));
         }
         match node.version {
-            Version::V1 if node.has("cpuset") => fill_cpuset(plan, i, node)?,
+            Version::V1 if node.has("cpuset") => fill_cpuset(plan, i, fresh)?,
             Version::V1 => {}
             Version::V2 => enable(node, &plan.enable)?,
         }
@@ -75,6 +77,11 @@ fn build<'a>(plan: &'a Plan, made: &mut Vec<&'a Path>) -> Result<()> {
     Ok(())
 }
 
+/// The kernel heeds the mode, and a runtime's umask is often zero: nobody else shall make children here.
+fn create_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(dir)
+}
+
 /// Makes a directory, and its parents up to the mount; `false` if it existed.
 fn make_dir(dir: &Path, mount: &Path) -> Result<bool> {
     match create_dir(dir) {
@@ -102,12 +109,16 @@ fn occupied(node: &Node) -> Result<bool> {
 }
 
 /// A v1 cpuset is born empty and takes no process until it has CPUs and memory nodes (cpuset(7)); so is any parent we made.
-fn fill_cpuset(plan: &Plan, index: usize, node: &Node) -> Result<()> {
+fn fill_cpuset(plan: &Plan, index: usize, fresh: bool) -> Result<()> {
+    let node = &plan.nodes[index];
+    let Some(parent) = node.dir.parent() else { return Ok(()) };
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let given = plan.writes.iter().any(|w| w.node == index && w.file == file);
-        let from = if given { node.dir.parent() } else { Some(node.dir.as_path()) };
-        if let Some(dir) = from {
-            fill(dir, &node.mount, file)?;
+        if plan.writes.iter().any(|w| w.node == index && w.file == file) {
+            fill(parent, &node.mount, file)?;
+        } else if fresh {
+            write(&node.dir.join(file), &fill(parent, &node.mount, file)?)?;
+        } else {
+            fill(&node.dir, &node.mount, file)?;
         }
     }
     Ok(())
