@@ -12,3 +12,4 @@ pub(crate) mod net;
 pub(crate) mod pidfd;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
+pub mod bpf;

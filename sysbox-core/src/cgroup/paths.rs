@@ -1,0 +1,280 @@
+//! The cgroups of an existing container: all that is kept of them, and what can be done with them.
+
+use super::file::{apply, gone, keyed, read, write, write_raw};
+use super::layout::Version;
+use super::limits::{limits, Purpose};
+use super::manager::open_dir;
+use super::tree;
+use crate::error::{Errno, Error, Kind, Result, SysResult};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long removed processes may hold up the removal of their cgroup.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long killed processes may take to go.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A container's own node in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Where the hierarchy is mounted.
+    pub mount: PathBuf,
+    /// Which cgroup of the hierarchy is seen at the mount; mostly `/`.
+    pub root: PathBuf,
+    /// The node's directory, absolute.
+    pub dir: PathBuf,
+    /// The hierarchy's interface.
+    pub version: Version,
+    /// The hierarchy's controllers.
+    pub controllers: Vec<String>,
+}
+
+impl Node {
+    /// Whether the node's hierarchy owns the controller, by its name in this version.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+}
+
+/// Where a container's cgroups are; kept in its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// The own node in every hierarchy.
+    pub nodes: Vec<Node>,
+    /// Name of the child that the container's first processes live in, on pure v2.
+    pub leaf: Option<String>,
+}
+
+impl Paths {
+    /// The node in the v2 hierarchy.
+    pub fn unified(&self) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.version == Version::V2)
+    }
+
+    /// The node that a controller of this name accounts for.
+    pub fn node(&self, controller: &str) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.has(controller))
+    }
+
+    /// All processes of the container, also those in cgroups it has made itself: sorted, each once. One whose cgroups are
+    /// gone has none.
+    ///
+    /// # Errors
+    /// A `cgroup.procs` cannot be read.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        let Some(node) = self.census() else { return Ok(Vec::new()) };
+        let mut pids = tree::pids(&node.dir)?;
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Any hierarchy would do, since no process can leave the node of any; software inside makes the fewest in these.
+    fn census(&self) -> Option<&Node> {
+        ["freezer", "devices", "pids"].iter().find_map(|c| self.node(c)).or(self.nodes.first())
+    }
+
+    /// Kills every process of the container and waits until they are gone. The caller itself is spared.
+    ///
+    /// A frozen v1 container is thawed, since nothing frozen there can die.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] if some process survives for ten seconds.
+    pub fn kill_all(&self) -> Result<()> {
+        let end = Instant::now() + KILL_PATIENCE;
+        let me = std::process::id();
+        let mut pause = Duration::from_micros(100);
+        // Only where every process is for certain in the v2 node, and the caller not among them.
+        let at_once = match self.nodes.as_slice() {
+            [n] if n.version == Version::V2 => Some(n.dir.join("cgroup.kill")),
+            _ => None,
+        };
+        loop {
+            let pids: Vec<u32> = self.pids()?.into_iter().filter(|p| *p != me).collect();
+            if pids.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let e = Error::new(Kind::Busy, format!("kill the container's processes: {} do not die", pids.len()));
+                return Err(e.at(self.census().map_or(Path::new(""), |n| &n.dir)));
+            }
+            // cgroup.kill is of Linux 5.14.
+            let done = at_once.as_ref().is_some_and(|path| write_raw(path, "1").is_ok());
+            for pid in pids.iter().filter(|_| !done) {
+                if let Ok(pid) = i32::try_from(*pid) {
+                    // One that is gone already is what we want; any other failure shows in the next round.
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                }
+            }
+            if let Some(n) = self.nodes.iter().find(|n| n.version == Version::V1 && n.has("freezer")) {
+                let _ = write_raw(&n.dir.join("freezer.state"), "THAWED");
+            }
+            sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Removes the container's nodes with everything the container has made below them. Parents stay. What is gone already
+    /// is fine.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] if a node still has processes after two seconds; all other nodes are removed nevertheless.
+    pub fn remove(&self) -> Result<()> {
+        let end = Instant::now() + REMOVE_PATIENCE;
+        let mut first = Ok(());
+        for node in &self.nodes {
+            let done = remove(&node.dir, end);
+            if first.is_ok() {
+                first = done;
+            }
+        }
+        first
+    }
+
+    /// Changes limits; device rules are not looked at.
+    ///
+    /// # Errors
+    /// Those of [`limits`]; [`Kind::Busy`] if a memory limit is below what is in use and `checkBeforeUpdate` is set, or the kernel
+    /// cannot reclaim as much.
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        let new = limits(&self.nodes, resources, Purpose::Update)?;
+        if let Some(memory) = resources.memory().filter(|m| m.check_before_update() == Some(true)) {
+            if let (Some(max @ 1..), Some(node)) = (memory.limit(), self.node("memory")) {
+                let file = if node.version == Version::V1 { "memory.usage_in_bytes" } else { "memory.current" };
+                let path = node.dir.join(file);
+                let used: u64 = read(&path)?.trim().parse().unwrap_or(0);
+                if used > max.unsigned_abs() {
+                    let what = format!("linux.resources.memory.limit {max} is below the {used} bytes in use");
+                    return Err(Error::new(Kind::Busy, what));
+                }
+            }
+        }
+        apply(&self.nodes, &new.writes)
+    }
+
+    /// How many processes of the container the kernel has killed for want of memory; `None` where it does not count them.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn oom_kills(&self) -> Result<Option<u64>> {
+        let Some(node) = self.node("memory") else { return Ok(None) };
+        let file = if node.version == Version::V1 { "memory.oom_control" } else { "memory.events" };
+        Ok(keyed(&read(&node.dir.join(file))?, "oom_kill"))
+    }
+
+    /// The `cgroup.procs` files that a process executed in the container belongs into: the container's own nodes; on pure v2 the
+    /// leaf, or where the container's init is now if it has removed the leaf.
+    ///
+    /// # Errors
+    /// The leaf is gone and so is init.
+    pub fn exec_procs(&self, init_pid: u32) -> Result<Vec<PathBuf>> {
+        let files = self.nodes.iter().map(|n| Ok(self.exec_dir(n, init_pid)?.join("cgroup.procs")));
+        files.collect()
+    }
+
+    /// The v2 one of [`Paths::exec_procs`] as a directory, for `clone3(CLONE_INTO_CGROUP)`; `None` where there is no v2. With
+    /// [`crate::cgroup::join_self_v1`] it is the fast way to do what [`Paths::join_exec`] does.
+    ///
+    /// # Errors
+    /// As for [`Paths::exec_procs`], or it cannot be opened.
+    pub fn open_exec_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
+        self.unified().map(|n| open_dir(&self.exec_dir(n, init_pid)?)).transpose()
+    }
+
+    fn exec_dir(&self, node: &Node, init_pid: u32) -> Result<PathBuf> {
+        match (&self.leaf, node.version) {
+            (Some(leaf), Version::V2) => {
+                let leaf = node.dir.join(leaf);
+                if leaf.is_dir() { Ok(leaf) } else { current(node, init_pid) }
+            }
+            _ => Ok(node.dir.clone()),
+        }
+    }
+
+    /// Moves a process into the container, as an `exec` does: see [`Paths::exec_procs`]. Where software inside has made a v2 node
+    /// unfit for processes, init's own is taken.
+    ///
+    /// # Errors
+    /// A move is refused; the process may be in some of the cgroups then.
+    pub fn join_exec(&self, init_pid: u32, pid: u32) -> Result<()> {
+        for (node, file) in self.nodes.iter().zip(self.exec_procs(init_pid)?) {
+            match write_raw(&file, &pid.to_string()) {
+                Err(e) if node.version == Version::V2 && (e.errno() == libc::EBUSY || gone(&e)) => {
+                    write(&current(node, init_pid)?.join("cgroup.procs"), &pid.to_string())?;
+                }
+                r => r.op_at(format!("move process {pid} into"), &file)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where in this hierarchy (v2) a process is now; always within the node.
+fn current(node: &Node, pid: u32) -> Result<PathBuf> {
+    let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+    current_in(node, &read(&path)?).ok_or_else(|| {
+        Error::new(Kind::WrongState, format!("process {pid} is not in the container's cgroup")).at(&node.dir)
+    })
+}
+
+fn current_in(node: &Node, proc_cgroup: &str) -> Option<PathBuf> {
+    let path = Path::new(proc_cgroup.lines().find_map(|l| l.strip_prefix("0::"))?);
+    let dir = node.mount.join(path.strip_prefix(&node.root).ok()?);
+    let inside = dir.strip_prefix(&node.dir).ok()?.components().all(|c| matches!(c, Component::Normal(_)));
+    inside.then_some(dir)
+}
+
+/// Removes one node with everything below.
+pub(super) fn remove(dir: &Path, end: Instant) -> Result<()> {
+    let mut pause = Duration::from_micros(100);
+    loop {
+        let e = match std::fs::remove_dir(dir) {
+            Ok(()) => return Ok(()),
+            Err(e) if gone(&e) => return Ok(()),
+            Err(e) => e,
+        };
+        if !matches!(e.errno(), libc::EBUSY | libc::ENOTEMPTY) || Instant::now() > end {
+            let kind = if e.errno() == libc::EBUSY { Kind::Busy } else { Kind::System };
+            return Err(Error::sys("remove cgroup", e.errno()).at(dir).kinded(kind));
+        }
+        // A walk that trips over a change underneath it is repeated like any other round.
+        let _ = tree::prune(dir);
+        match std::fs::remove_dir(dir) {
+            Err(e) if !gone(&e) => {}
+            _ => return Ok(()),
+        }
+        // The kernel lets go of a dead process's cgroup a moment after the process is reaped.
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn current_cgroup_stays_within_the_node() {
+        let node = |root: &str| Node {
+            mount: "/sys/fs/cgroup".into(),
+            root: root.into(),
+            dir: "/sys/fs/cgroup/a".into(),
+            version: Version::V2,
+            controllers: vec![],
+        };
+        let at = |n: &Node, p: &str| current_in(n, &format!("3:cpu:/x\n0::{p}\n"));
+        assert_eq!(at(&node("/"), "/a/b").unwrap(), Path::new("/sys/fs/cgroup/a/b"));
+        assert_eq!(at(&node("/"), "/a").unwrap(), Path::new("/sys/fs/cgroup/a"));
+        assert_eq!(at(&node("/r"), "/r/a/b").unwrap(), Path::new("/sys/fs/cgroup/a/b"));
+        for p in ["/", "/ab", "/../a", "/a/../b", "/r/a"] {
+            assert_eq!(at(&node("/"), p), None, "{p}");
+        }
+        assert_eq!(current_in(&node("/"), "3:cpu:/a\n"), None);
+    }
+}
