@@ -6,7 +6,7 @@ set -euo pipefail
 
 # command=package; only where a command's name differs from its Debian package's.
 declare -A package=(
-  [cc]=gcc [c++]=g++ [flock]=util-linux [unshare]=util-linux
+  [cc]=build-essential [c++]=build-essential [flock]=util-linux [unshare]=util-linux
 )
 all=(cc c++ make mmdebstrap jq flock unshare runc crun hyperfine time shellcheck)
 
