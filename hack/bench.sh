@@ -126,13 +126,16 @@ section_memory() {
 
 # Timed by the shell, whose own fork and exec are in the numbers (about 1 ms).
 section_flat() {
-  local name i begin end first latest
+  local name i begin end first latest options
   for name in "${names[@]}"; do
+    # A session keyring each is more than the 200 keys that the kernel allows the one user who is all of runc's roots.
+    options=()
+    [[ $name != runc ]] || options=(--no-new-keyring)
     : >"$work/times"
     for ((i = 0; i < many; i++)); do
       containers+=("$name bench-$$-$name-$i")
       begin=${EPOCHREALTIME/./}
-      rt "$name" create -b "${bundles[$name]}/sleep" "bench-$$-$name-$i" || break
+      rt "$name" create "${options[@]}" -b "${bundles[$name]}/sleep" "bench-$$-$name-$i" || break
       end=${EPOCHREALTIME/./}
       rt "$name" start "bench-$$-$name-$i" || break
       echo "$((end - begin))" >>"$work/times"

@@ -99,6 +99,7 @@ ensure() {
     say "building $kind"
     tmp=$trees/$kind.tmp.$$
     mkdir "$tmp"
+    trap 'rm -rf --one-file-system "$tmp"' EXIT
     "build_$kind" "$tmp"
     rm -f "$stamp"
     [[ ! -e $tree ]] || mv -T "$tree" "$trees/$kind.old.$$"
