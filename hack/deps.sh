@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# deps.sh [COMMAND...] - see that the commands the scripts here call are present (default: all of them).
+# What is missing is installed with apt-get when that is possible and SYSBOX_NO_INSTALL is unset;
+# otherwise it is named, with the way to install it, and the exit status is 3.
+set -euo pipefail
+
+# command=package; only where a command's name differs from its Debian package's.
+declare -A package=(
+  [cc]=build-essential [c++]=build-essential [flock]=util-linux [unshare]=util-linux
+)
+all=(cc c++ make mmdebstrap jq flock unshare runc crun hyperfine time shellcheck)
+
+present() {
+  # `time` is a word of the shell's own as well: only the program counts.
+  [[ $1 == time ]] && { [[ -x /usr/bin/time ]]; return; }
+  # /usr/sbin is not on everybody's PATH, and runc lives there.
+  PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null
+}
+
+[[ $# -gt 0 ]] || set -- "${all[@]}"
+missing=()
+for command in "$@"; do
+  present "$command" || missing+=("${package[$command]:-$command}")
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+if [[ $EUID -eq 0 && -z ${SYSBOX_NO_INSTALL:-} ]] && command -v apt-get >/dev/null; then
+  export DEBIAN_FRONTEND=noninteractive
+  # A fresh machine has no package lists; a used one may have stale ones that name versions long gone.
+  install=(apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}")
+  if "${install[@]}" >&2 </dev/null || { apt-get update >&2 </dev/null && "${install[@]}" >&2 </dev/null; }; then
+    exit 0
+  fi
+fi
+echo "missing: ${missing[*]}" >&2
+echo "install: apt-get install ${missing[*]}   (or your distribution's packages of these names)" >&2
+exit 3
