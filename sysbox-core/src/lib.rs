@@ -1,12 +1,50 @@
 //! System containers: containers that run Docker, systemd or Kubernetes inside, as root inside and as nobody outside.
+//!
+//! ```no_run
+//! use sysbox_core::{CreateOptions, Runtime, SystemContainer};
+//!
+//! fn main() -> sysbox_core::Result<()> {
+//!     // Lets this program serve as its own stage; returns at once otherwise.
+//!     sysbox_core::stage::dispatch();
+//!     let runtime = Runtime::new("/run/my-tool");
+//!     let spec = SystemContainer::new("/srv/debian").args(["/bin/sh", "-c", "id; cat /proc/self/uid_map"]).spec()?;
+//!     let mut container = runtime.create("job-1", &spec, std::path::Path::new("/"), CreateOptions::default())?;
+//!     container.start()?;
+//!     let exit = container.wait()?;
+//!     container.delete(true)?;
+//!     std::process::exit(exit.code());
+//! }
+//! ```
+//!
+//! # What it does to your process
+//! Nothing that lasts: no signal handlers, no change of directory, umask, environment or namespaces, no threads, no logger.
+//! Every container operation spawns the short-lived stage program and talks to it over one socket. A container's init is a
+//! child of the process that called [`Runtime::create`]; who reaps all children takes its exit status, which
+//! [`Container::wait`] then asks the kernel for (Linux 6.15).
+//!
+//! # Needs
+//! Root on the host and Linux 5.12; supported from 6.1.
 #![warn(missing_docs)]
 
 pub mod cgroup;
+pub mod container;
 pub mod error;
-pub mod mount;
-pub(crate) mod sys;
+pub mod host;
 pub mod idmap;
+pub mod mount;
+pub mod plan;
+mod process;
+mod protocol;
+pub mod runtime;
 pub mod seccomp;
-pub mod sys;
+pub mod spec;
+pub mod stage;
+pub mod state;
+pub(crate) mod sys;
 
+pub use container::{Child, Container, ExecOptions};
 pub use error::{Error, Kind, Result};
+pub use runtime::{CreateOptions, Runtime, Stdio};
+pub use spec::{Spec, SystemContainer};
+pub use sys::fd::dup_number;
+pub use sys::pidfd::Exit;

@@ -47,10 +47,6 @@ impl Spec {
         &self.raw
     }
 
-    pub(crate) fn from_oci(oci: oci::Spec) -> Result<Self> {
-        let raw = serde_json::to_value(&oci).map_err(|e| Error::invalid(format!("encode config.json: {e}")))?;
-        Ok(Spec { oci, raw })
-    }
 
     /// The root file system's directory on the host, with links resolved.
     ///

@@ -3,6 +3,7 @@
 //! Everything here is a thin typed wrapper: no policy, no knowledge of containers. `nix` is used first, `rustix` for the
 //! mount and descriptor calls that nix lacks, `libc` for what both lack.
 
+pub(crate) mod bpf;
 pub(crate) mod channel;
 pub(crate) mod clone;
 pub(crate) mod cred;
@@ -12,4 +13,3 @@ pub(crate) mod net;
 pub(crate) mod pidfd;
 pub(crate) mod pty;
 pub(crate) mod seccomp;
-pub mod bpf;

@@ -24,7 +24,8 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     let mut notes = Vec::new();
     let systemd = is_systemd(facts.program.as_deref());
     let sets = mounts::plan(spec, bundle, facts, &maps, systemd, &mut notes)?;
-    let resources = resources(linux)?;
+    let resources = linux.resources().clone().unwrap_or_default();
+    let devices = device_rules(&resources)?;
     let cx = process::Context {
         maps: &maps,
         seccomp: linux.seccomp().as_ref(),
@@ -40,7 +41,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         bundle: bundle.to_owned(),
         annotations: oci.annotations().clone().unwrap_or_default().into_iter().collect(),
         time: time(linux, facts)?,
-        cgroup: cgroup::plan(&facts.cgroups, &node, Some(&resources), maps.root())?,
+        cgroup: cgroup::plan(&facts.cgroups, &node, Some(&resources), &devices, maps.root())?,
         root: root(spec, bundle, facts, &maps)?,
         locked: sets.locked,
         attached: sets.attached,
@@ -90,15 +91,13 @@ fn root(spec: &Spec, bundle: &Path, facts: &Facts, maps: &Maps) -> Result<RootFs
     })
 }
 
-fn resources(linux: &oci::Linux) -> Result<oci::LinuxResources> {
-    let mut r = linux.resources().clone().unwrap_or_default();
-    // After the configuration's own rules: engines deny /dev/fuse by name.
-    let mut rules = r.devices().clone().unwrap_or_default();
+/// The configuration's rules, and after them those of the nodes every container has: engines deny /dev/fuse by name.
+fn device_rules(resources: &oci::LinuxResources) -> Result<Vec<cgroup::DeviceRule>> {
+    let mut rules = cgroup::devices::from_oci(resources.devices().as_deref().unwrap_or_default())?;
     if !rules.is_empty() {
-        rules.extend(devices::rules()?);
-        r.set_devices(Some(rules));
+        rules.extend(devices::rules());
     }
-    Ok(r)
+    Ok(rules)
 }
 
 fn time(linux: &oci::Linux, facts: &Facts) -> Result<TimeOffsets> {

@@ -1,6 +1,7 @@
 //! The container's /dev.
 
 use super::{Device, DeviceKind, What};
+use crate::cgroup::{Access, DeviceRule};
 use crate::error::{Error, Kind, Result};
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
@@ -29,27 +30,13 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 /// Device access every system container has: its own nodes, and its terminals.
-pub(super) fn rules() -> Result<Vec<oci::LinuxDeviceCgroup>> {
-    let rule = |major: i64, minor: Option<i64>| {
-        let mut b = oci::LinuxDeviceCgroupBuilder::default()
-            .allow(true)
-            .typ(oci::LinuxDeviceType::C)
-            .major(major)
-            .access("rwm".to_owned());
-        if let Some(m) = minor {
-            b = b.minor(m);
-        }
-        b.build().map_err(|e| Error::invalid(format!("device rule: {e}")))
-    };
-    let mut out = Vec::new();
-    for (_, major, minor, _) in NODES.iter().filter(|n| n.0 != "kmsg") {
-        out.push(rule((*major).into(), Some((*minor).into()))?);
-    }
+pub(super) fn rules() -> Vec<DeviceRule> {
+    let all = Access { read: true, write: true, mknod: true };
+    let own = NODES.iter().filter(|n| n.0 != "kmsg").map(|&(_, major, minor, _)| (major, Some(minor)));
     // /dev/ptmx, /dev/console and the slaves of devpts.
-    out.push(rule(5, Some(2))?);
-    out.push(rule(5, Some(1))?);
-    out.push(rule(136, None)?);
-    Ok(out)
+    own.chain([(5, Some(2)), (5, Some(1)), (136, None)])
+        .map(|(major, minor)| DeviceRule::allow_char(major, minor, all))
+        .collect()
 }
 
 /// The mount of /dev. `options` are those of the configuration's own /dev tmpfs.

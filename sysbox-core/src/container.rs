@@ -1,0 +1,395 @@
+//! One container: what can be done with it once it exists.
+
+use crate::error::{Error, Kind, Result, SysResult};
+use crate::plan::process_for_exec;
+use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Work};
+use crate::runtime::{Runtime, Stdio};
+use crate::spec::Spec;
+use crate::state::{Init, OciState, Record, StateDir, Status};
+use crate::sys::channel::Channel;
+use crate::sys::pidfd;
+use oci_spec::runtime as oci;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+pub use crate::sys::pidfd::Exit;
+
+/// How long a killed init may take to die, in milliseconds.
+const DEATH_MS: i32 = 10_000;
+
+/// A handle on a container. Dropping it does nothing to the container.
+#[derive(Debug)]
+pub struct Container {
+    runtime: Runtime,
+    dir: StateDir,
+    id: String,
+    /// `None`: making it was cut short before anything but the directory existed.
+    record: Option<Record>,
+    pidfd: Option<OwnedFd>,
+}
+
+/// How a program is run in a container.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// Its streams.
+    pub stdio: Stdio,
+}
+
+/// A program running in a container; a child of this process.
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Container {
+    pub(crate) fn new(runtime: Runtime, dir: StateDir, record: Record, pidfd: Option<OwnedFd>) -> Self {
+        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd }
+    }
+
+    pub(crate) fn unfinished(runtime: Runtime, dir: StateDir, id: &str) -> Self {
+        Container { runtime, dir, id: id.into(), record: None, pidfd: None }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn record(&self) -> Result<&Record> {
+        self.record.as_ref().ok_or_else(|| {
+            Error::new(Kind::WrongState, format!("container {} was never finished", self.id))
+                .hint("delete it with --force")
+        })
+    }
+
+    /// Pid of init on the host, if it lives.
+    pub fn pid(&self) -> Option<i32> {
+        self.record.as_ref().and_then(|r| r.init).filter(Init::alive).map(|i| i.pid)
+    }
+
+    /// A descriptor of init that becomes readable when it ends (pidfd_open(2)), if it lived when this handle was made.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Its ID maps.
+    ///
+    /// # Errors
+    /// It was never finished.
+    pub fn maps(&self) -> Result<&crate::idmap::Maps> {
+        self.record().map(|r| &r.maps)
+    }
+
+    /// When it was made, in milliseconds since 1970.
+    pub fn created(&self) -> Option<u64> {
+        self.record.as_ref().map(|r| r.created)
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> Status {
+        let Some(record) = &self.record else { return self.unfinished_status() };
+        match record.init {
+            None => self.unfinished_status(),
+            Some(init) if !init.alive() => Status::Stopped,
+            Some(_) if record.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
+            Some(_) if self.dir.socket().exists() => {
+                // The lock is free once the stage is through.
+                match self.dir.try_lock() {
+                    Ok(None) => Status::Creating,
+                    _ => Status::Created,
+                }
+            }
+            Some(_) => Status::Running,
+        }
+    }
+
+    fn unfinished_status(&self) -> Status {
+        match self.dir.try_lock() {
+            Ok(None) => Status::Creating,
+            _ => Status::Stopped,
+        }
+    }
+
+    /// Its state as the OCI specification has it.
+    pub fn state(&self) -> OciState {
+        let record = self.record.as_ref();
+        OciState {
+            oci_version: record.map_or_else(|| "1.0.2".into(), |r| r.oci_version.clone()),
+            id: self.id.clone(),
+            status: self.status(),
+            pid: self.pid(),
+            bundle: record.map(|r| r.bundle.clone()).unwrap_or_default(),
+            annotations: record.map(|r| r.annotations.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Where its root file system lies on the host.
+    pub fn rootfs(&self) -> Option<&Path> {
+        self.record.as_ref().map(|r| r.root.as_path())
+    }
+
+    fn expect_status(&self, wanted: &[Status], to: &str) -> Result<()> {
+        let status = self.status();
+        if wanted.contains(&status) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::WrongState, format!("cannot {to} container {}: it is {status}", self.id)))
+    }
+
+    /// Lets the program run. Returns when it has been executed.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] unless it is created; [`Kind::ProgramNotFound`] and the like if the program cannot be executed:
+    /// then the container is stopped.
+    pub fn start(&mut self) -> Result<()> {
+        self.expect_status(&[Status::Created], "start")?;
+        let handle = std::fs::File::open(self.dir.path()).op_at("open", self.dir.path())?;
+        let path = format!("/proc/self/fd/{}/start.sock", handle.as_raw_fd());
+        let socket = match UnixStream::connect(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+                // Its last starter died between the start and the end of it.
+                let _ = std::fs::remove_file(self.dir.socket());
+                return self.expect_status(&[Status::Created], "start");
+            }
+            r => r.op_at("connect to", self.dir.socket())?,
+        };
+        let channel = Channel::new(socket);
+        channel.send(&Start, &[])?;
+        let answer = channel.recv::<StartFailed>()?;
+        let _ = std::fs::remove_file(self.dir.socket());
+        if let Some((StartFailed(e), _)) = answer {
+            return Err(e);
+        }
+        self.host_hooks("poststart")
+    }
+
+    /// Runs the hooks of the host's side. Their failure is the caller's to judge.
+    fn host_hooks(&self, point: &str) -> Result<()> {
+        let record = self.record()?;
+        let hooks = if point == "poststop" { &record.poststop } else { &record.poststart };
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let work = Work::Hooks { hooks: hooks.clone(), state: self.state(), point: point.into() };
+        let mut stage = self.runtime.spawn(work, Vec::new())?;
+        let reply = stage.reply();
+        stage.finish();
+        match reply? {
+            Reply::Failed(e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a signal to init. As everywhere, pid 1 gets only signals it handles, SIGKILL and SIGSTOP.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] if it is not running.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        let gone = || Error::new(Kind::WrongState, format!("cannot signal container {}: it is not running", self.id));
+        let init = self.record()?.init.filter(Init::alive).ok_or_else(gone)?;
+        let pidfd = pidfd::open(init.pid).map_err(|_| gone())?;
+        // Between the look and the open the number may have changed hands.
+        if !init.alive() {
+            return Err(gone());
+        }
+        pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))
+    }
+
+    /// Sends a signal to every process of the container.
+    ///
+    /// # Errors
+    /// Its cgroup cannot be read.
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        for pid in self.processes()? {
+            if let Ok(fd) = pidfd::open(pid) {
+                let _ = pidfd::kill(fd.as_fd(), signal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Host pids of all its processes, inner containers included.
+    ///
+    /// # Errors
+    /// Its cgroup cannot be read.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        Ok(self.record()?.cgroup.pids()?.into_iter().map(|p| p as i32).collect())
+    }
+
+    /// Freezes all its processes.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] unless it runs; the freezer does not answer.
+    pub fn pause(&self) -> Result<()> {
+        self.expect_status(&[Status::Running, Status::Created], "pause")?;
+        self.record()?.cgroup.freeze()
+    }
+
+    /// Lets frozen processes go on.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] unless it is paused.
+    pub fn resume(&self) -> Result<()> {
+        self.expect_status(&[Status::Paused], "resume")?;
+        self.record()?.cgroup.thaw()
+    }
+
+    /// Changes its limits.
+    ///
+    /// # Errors
+    /// A value is malformed, or the kernel refuses it.
+    pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
+        self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
+        self.record()?.cgroup.update(resources)
+    }
+
+    /// Runs a program in it. The capabilities, filter and cgroup are those of a process of the container.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] unless it is created or running; [`Kind::ProgramNotFound`] and the like.
+    pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
+        self.expect_status(&[Status::Running, Status::Created], "exec in")?;
+        let record = self.record()?;
+        let spec = self.spec()?;
+        let seccomp = spec.oci().linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        let process = process_for_exec(process, &record.maps, seccomp)?;
+        if process.terminal != options.stdio.console.is_some() {
+            return Err(Error::invalid("a console socket goes with process.terminal, and only with it"));
+        }
+        let init = record.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
+        let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
+        self.expect_status(&[Status::Running, Status::Created], "exec in")?;
+        let exec = Exec {
+            id: self.id.clone(),
+            process,
+            cgroup_procs: record.cgroup.exec_procs(init.pid as u32)?,
+            root: record.maps.root(),
+        };
+        let mut fds = options.stdio.into_fds()?;
+        fds.push((Fd::Init, pidfd));
+        let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
+        let reply = stage.reply();
+        let child = match reply? {
+            Reply::Done(Some(pid)) => pidfd::open(pid).op("pidfd_open").map(|pidfd| Child { pid, pidfd }),
+            Reply::Failed(e) => Err(e),
+            _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
+        };
+        stage.finish();
+        child
+    }
+
+    /// The configuration it was made from.
+    ///
+    /// # Errors
+    /// The copy in the state directory cannot be read.
+    pub fn spec(&self) -> Result<Spec> {
+        Spec::from_bundle(self.dir.path())
+    }
+
+    /// Waits until init has ended, and says how.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] if init is not a child of this process, or somebody else reaped it, on a kernel that does not
+    /// keep the status (before 6.15).
+    pub fn wait(&self) -> Result<Exit> {
+        let pidfd = self.pidfd.as_ref().ok_or_else(|| {
+            Error::new(Kind::WrongState, format!("container {} had ended before it was opened: its status is gone", self.id))
+        })?;
+        wait(pidfd.as_fd())
+    }
+
+    /// Takes everything away: cgroups, IDs, state. With `force` a living container is killed first.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] for a running or paused container without `force`; [`Kind::Busy`] while it is being made by a
+    /// process that lives. Whatever it is, calling it again goes on where it failed.
+    pub fn delete(&self, force: bool) -> Result<()> {
+        // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
+        let lock = self.lock_for_delete()?;
+        if !force {
+            self.expect_status(&[Status::Stopped, Status::Created], "delete")?;
+        }
+        // Made while we waited for the lock.
+        let reopened;
+        let this = if self.record.as_ref().and_then(|r| r.init).is_none() {
+            reopened = self.runtime.open(&self.id)?;
+            &reopened
+        } else {
+            self
+        };
+        this.end_init()?;
+        if this.record.is_some() {
+            // Docker and runc go on when one fails; the container goes away in any case.
+            if let Err(e) = this.host_hooks("poststop") {
+                tracing::warn!(id = self.id, "{e}");
+            }
+        }
+        this.runtime.clean(&this.dir)?;
+        drop(lock);
+        Ok(())
+    }
+
+    fn lock_for_delete(&self) -> Result<std::fs::File> {
+        let end = std::time::Instant::now() + std::time::Duration::from_millis(DEATH_MS as u64);
+        loop {
+            if let Some(lock) = self.dir.try_lock()? {
+                return Ok(lock);
+            }
+            if std::time::Instant::now() > end {
+                return Err(Error::new(Kind::Busy, format!("container {} is being made or deleted by another process", self.id)));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    fn end_init(&self) -> Result<()> {
+        let Some(record) = &self.record else { return Ok(()) };
+        let Some(init) = record.init.filter(Init::alive) else { return Ok(()) };
+        let Ok(pidfd) = pidfd::open(init.pid) else { return Ok(()) };
+        if !init.alive() {
+            return Ok(());
+        }
+        let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
+        if record.cgroup.is_frozen().unwrap_or(false) {
+            record.cgroup.thaw()?;
+        }
+        if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
+            return Err(Error::new(Kind::Busy, format!("init of container {} (pid {}) does not die", self.id, init.pid))
+                .hint("a process in uninterruptible sleep; see /proc/PID/stack"));
+        }
+        // If it is our child, its zombie must not stay.
+        let _ = pidfd::reap(pidfd.as_fd());
+        Ok(())
+    }
+}
+
+impl Child {
+    /// Its pid on the host.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Becomes readable when it ends.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits until it has ended, and says how.
+    ///
+    /// # Errors
+    /// See [`Container::wait`].
+    pub fn wait(&self) -> Result<Exit> {
+        wait(self.pidfd.as_fd())
+    }
+}
+
+fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit> {
+    pidfd::wait_gone(pidfd, -1).op("wait")?;
+    let reaped = pidfd::reap(pidfd).op("waitid")?;
+    reaped.or_else(|| pidfd::exit_info(pidfd)).ok_or_else(|| {
+        Error::new(Kind::Unsupported, "the process has ended, and how is not known: another process reaped it")
+            .hint("Linux 6.15 keeps the status; before, wait in the process that created the container")
+    })
+}

@@ -1,0 +1,1 @@
+//! Probes for people: what this host offers, found out by trying.

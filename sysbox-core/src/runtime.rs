@@ -1,0 +1,297 @@
+//! Where containers are made and found.
+
+mod spawn;
+
+use crate::cgroup;
+use crate::container::Container;
+use crate::error::{Error, Kind, Result, SysResult};
+use crate::host::Facts;
+use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
+use crate::idmap::Maps;
+use crate::plan::build::check_id;
+use crate::plan::{self, Plan};
+use crate::protocol::{Fd, Reply, Work};
+use crate::spec::Spec;
+use crate::state::{Init, Record, StateDir};
+use crate::sys::pidfd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) use spawn::Spawned;
+
+/// A state directory with its containers, and how new ones are made.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    root: PathBuf,
+    stage: StageProgram,
+    subid: SubidConfig,
+    subid_dir: PathBuf,
+}
+
+/// Where the stage program is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StageProgram {
+    /// This very program: it calls [`crate::stage::dispatch`] first in `main`.
+    SelfExe,
+    /// A `sysbox-stage` of the same build.
+    Path(PathBuf),
+}
+
+/// Standard streams and other descriptors of a program in a container.
+#[derive(Debug, Default)]
+pub struct Stdio {
+    /// Standard input; the caller's own if `None`.
+    pub stdin: Option<OwnedFd>,
+    /// Standard output; the caller's own if `None`.
+    pub stdout: Option<OwnedFd>,
+    /// Standard error; the caller's own if `None`.
+    pub stderr: Option<OwnedFd>,
+    /// A connected socket that is sent the terminal's master, if the process has a terminal.
+    pub console: Option<OwnedFd>,
+    /// Further descriptors and the numbers they get inside, from 3 on.
+    pub preserved: Vec<(i32, OwnedFd)>,
+}
+
+impl Stdio {
+    pub(crate) fn into_fds(self) -> Result<Vec<(Fd, OwnedFd)>> {
+        let mut out = Vec::new();
+        for (n, given) in [(0, self.stdin), (1, self.stdout), (2, self.stderr)] {
+            match given.map_or_else(|| crate::sys::fd::dup_number(n), Ok) {
+                Ok(fd) => out.push((Fd::Stdio(n), fd)),
+                // A caller without that stream gives the container /dev/null, not whatever gets the number next.
+                Err(e) if e.raw_os_error() == Some(libc::EBADF) => {
+                    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+                    out.push((Fd::Stdio(n), null.op_at("open", "/dev/null")?.into()));
+                }
+                Err(e) => return Err(Error::sys(format!("dup {n}"), e.raw_os_error().unwrap_or(libc::EIO))),
+            }
+        }
+        out.extend(self.console.map(|c| (Fd::Console, c)));
+        out.extend(self.preserved.into_iter().map(|(n, fd)| (Fd::Preserved(n), fd)));
+        Ok(out)
+    }
+}
+
+/// How a container is made.
+#[derive(Debug, Default)]
+pub struct CreateOptions {
+    /// Its streams.
+    pub stdio: Stdio,
+}
+
+impl Runtime {
+    /// A runtime that keeps the state of its containers below `root` (made when needed, mode 0711) and is its own stage.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Runtime {
+            root: root.into(),
+            stage: StageProgram::SelfExe,
+            subid: SubidConfig::default(),
+            subid_dir: DEFAULT_DIR.into(),
+        }
+    }
+
+    /// Uses another stage program.
+    #[must_use]
+    pub fn stage(mut self, stage: StageProgram) -> Self {
+        self.stage = stage;
+        self
+    }
+
+    /// Uses other subordinate IDs. Runtimes on one host should share one pool directory.
+    #[must_use]
+    pub fn subids(mut self, config: SubidConfig) -> Self {
+        self.subid = config;
+        self
+    }
+
+    /// The state directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Plans a container without making it. IDs are the configuration's, or an example range.
+    ///
+    /// # Errors
+    /// See [`plan::build::plan`].
+    pub fn plan(&self, id: &str, spec: &Spec, bundle: &Path) -> Result<Plan> {
+        let maps = match plan::requested_maps(spec)? {
+            Some(m) => m,
+            None => self.pool()?.preview()?,
+        };
+        plan::build::plan(id, spec, bundle, &Facts::gather(spec, bundle)?, maps)
+    }
+
+    fn pool(&self) -> Result<Pool> {
+        Pool::open(&self.subid_dir, self.subid.clone())
+    }
+
+    /// Makes a container whose program waits for [`Container::start`].
+    ///
+    /// Its init becomes a child of this process. If it fails, nothing is left behind; if this process is killed on the way,
+    /// [`Runtime::open`] and [`Container::delete`] with force clean up.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] for a name in use, and those of [`plan::build::plan`] and of every system call on the way.
+    pub fn create(&self, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
+        check_id(id)?;
+        let bundle = bundle.canonicalize().op_at("bundle", bundle)?;
+        let dir = StateDir::new(&self.root, id);
+        dir.create()?;
+        let made = self.create_in(&dir, id, spec, &bundle, options);
+        if made.is_err() {
+            // The first error is the one that counts.
+            let _ = self.clean(&dir);
+        }
+        made
+    }
+
+    fn create_in(&self, dir: &StateDir, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
+        let lock = dir.try_lock()?.ok_or_else(|| Error::new(Kind::Busy, "the container is being deleted:").at(dir.path()))?;
+        let maps = self.maps(dir, spec)?;
+        let facts = Facts::gather(spec, bundle)?;
+        let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
+        for note in &plan.notes {
+            tracing::debug!(id, "{note}");
+        }
+        if plan.process.terminal != options.stdio.console.is_some() {
+            return Err(Error::invalid(if plan.process.terminal {
+                "process.terminal is set, so a console socket is needed"
+            } else {
+                "a console socket is given, but process.terminal is not set"
+            }));
+        }
+        let mut record = record(&plan, spec, bundle)?;
+        dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
+        dir.save(&record)?;
+        let listener = listen(dir)?;
+        let mut fds = options.stdio.into_fds()?;
+        fds.push((Fd::Listener, listener));
+        fds.push((Fd::Lock, lock.into()));
+        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
+        let mut init = None;
+        let result = loop {
+            match stage.reply() {
+                Ok(Reply::Cloned(pid)) => {
+                    init = pidfd::open(pid).ok();
+                    record.init = Init::of(pid);
+                    if let Err(e) = dir.save(&record) {
+                        break Err(e);
+                    }
+                }
+                Ok(Reply::Done(_)) => break Ok(()),
+                Ok(Reply::Failed(e)) | Err(e) => break Err(e),
+            }
+        };
+        if result.is_err() {
+            if let Some(init) = &init {
+                let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
+            }
+        }
+        stage.finish();
+        match (result, init) {
+            (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init))),
+            (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
+            (Err(e), init) => {
+                if let Some(init) = init {
+                    // Its zombie is ours to bury.
+                    let _ = pidfd::wait_gone(init.as_fd(), 5000);
+                    let _ = pidfd::reap(init.as_fd());
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn maps(&self, dir: &StateDir, spec: &Spec) -> Result<Maps> {
+        match plan::requested_maps(spec)? {
+            Some(maps) => Ok(maps),
+            None => self.pool()?.allocate(&Owner::of(dir.path())?),
+        }
+    }
+
+    /// Takes away everything a container has on the host. Its processes are killed.
+    pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
+        if let Ok(Some(record)) = dir.load() {
+            clean_cgroup(&record.cgroup)?;
+        }
+        if let Ok(owner) = Owner::of(dir.path()) {
+            self.pool()?.release(&owner)?;
+        }
+        dir.remove()
+    }
+
+    /// Finds a container by name, whoever made it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn open(&self, id: &str) -> Result<Container> {
+        check_id(id).map_err(|e| e.kinded(Kind::NotFound))?;
+        let dir = StateDir::new(&self.root, id);
+        match dir.load()? {
+            Some(record) => {
+                let pidfd = record.init.filter(Init::alive).and_then(|i| pidfd::open(i.pid).ok());
+                Ok(Container::new(self.clone(), dir, record, pidfd))
+            }
+            None => Ok(Container::unfinished(self.clone(), dir, id)),
+        }
+    }
+
+    /// Names of all containers, sorted.
+    ///
+    /// # Errors
+    /// The state directory cannot be read. One that does not exist has no containers.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            r => r.op_at("read", &self.root)?,
+        };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+            .filter_map(|e| e.file_name().into_string().ok())
+            .filter(|n| check_id(n).is_ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    pub(crate) fn spawn(&self, work: Work, fds: Vec<(Fd, OwnedFd)>) -> Result<Spawned> {
+        Spawned::start(&self.stage, work, fds)
+    }
+}
+
+fn clean_cgroup(paths: &cgroup::Paths) -> Result<()> {
+    // Frozen processes do not die.
+    if paths.is_frozen().unwrap_or(false) {
+        paths.thaw()?;
+    }
+    paths.kill_all()?;
+    paths.remove()
+}
+
+fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    Ok(Record {
+        oci_version: plan.oci_version.clone(),
+        id: plan.id.clone(),
+        bundle: bundle.to_owned(),
+        root: spec.root_path(bundle)?,
+        annotations: plan.annotations.clone(),
+        created: now,
+        init: None,
+        maps: plan.maps.clone(),
+        cgroup: plan.cgroup.paths(),
+        poststart: plan.hooks.poststart.clone(),
+        poststop: plan.hooks.poststop.clone(),
+    })
+}
+
+/// The socket on which init waits. Bound by way of the directory's descriptor: a path may be longer than a socket's name.
+fn listen(dir: &StateDir) -> Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let handle = std::fs::File::open(dir.path()).op_at("open", dir.path())?;
+    let path = format!("/proc/self/fd/{}/start.sock", handle.as_raw_fd());
+    UnixListener::bind(path).op_at("bind", dir.socket()).map(Into::into)
+}
