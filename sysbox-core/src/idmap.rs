@@ -115,7 +115,8 @@ impl IdMap {
             return Err(Error::invalid(format!("an ID map has {n} ranges; the kernel takes {MAX_RANGES}")));
         }
         let map = IdMap(ranges);
-        let length = map.to_string().len();
+        // A line has 33 bytes at most, so that a map of few ranges need not be printed to know.
+        let length = if map.0.len() * 33 > MAX_TEXT { map.to_string().len() } else { 0 };
         if length > MAX_TEXT {
             return Err(Error::invalid(format!("an ID map is {length} bytes of text; the kernel takes {MAX_TEXT}")));
         }
@@ -269,21 +270,21 @@ impl Maps {
 }
 
 fn check_usable(which: &str, map: &IdMap) -> Result<()> {
-    let refuse = |why: String| Err(Error::new(Kind::Refused, format!("use the {which} map of the container: {why}")));
+    let refuse = |why: String, hint: String| {
+        Err(Error::new(Kind::Refused, format!("use the {which} map of the container: {why}")).hint(hint))
+    };
+    let map_more = || format!("map IDs 0 to {} at least", USABLE_IDS - 1);
     if let Some(inside) = map.to_inside(0) {
-        return refuse(format!("ID {inside} of the container would be root on the host"))
-            .map_err(|e: Error| e.hint("map to a range of host IDs that does not contain 0"));
+        let hint = "map to a range of host IDs that does not contain 0";
+        return refuse(format!("ID {inside} of the container would be root on the host"), hint.into());
     }
-    let prefix = map.prefix();
-    if prefix == 0 {
-        return refuse("ID 0 (root) is not mapped".into())
-            .map_err(|e| e.hint(format!("map IDs 0 to {} at least", USABLE_IDS - 1)));
+    match map.prefix() {
+        0 => refuse("ID 0 (root) is not mapped".into(), map_more()),
+        n if n < USABLE_IDS => {
+            refuse(format!("only {n} IDs from 0 up are mapped, a system container needs {USABLE_IDS}"), map_more())
+        }
+        _ => Ok(()),
     }
-    if prefix < USABLE_IDS {
-        return refuse(format!("only {prefix} IDs from 0 up are mapped, a system container needs {USABLE_IDS}"))
-            .map_err(|e| e.hint(format!("map IDs 0 to {} at least", USABLE_IDS - 1)));
-    }
-    Ok(())
 }
 
 fn check_disjoint(sorted: &[Range], side: &str, span: impl Fn(&Range) -> Span) -> Result<()> {

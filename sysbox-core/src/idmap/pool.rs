@@ -9,6 +9,7 @@
 //! So all callers must see the state directories under the same paths: call from the host's mount namespace.
 
 mod ledger;
+mod owner;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub use owner::Owner;
 
 /// Where the pool of a host is.
 pub const DEFAULT_DIR: &str = "/run/sysbox-subid";
@@ -55,44 +58,6 @@ impl Default for SubidConfig {
             subuid: "/etc/subuid".into(),
             subgid: "/etc/subgid".into(),
             size: DEFAULT_SIZE,
-        }
-    }
-}
-
-/// Who has a range: a container's state directory.
-///
-/// The path alone would not tell a container from a later one of the same name, the numbers alone not from a later directory
-/// that reuses them. A later one that has path and both numbers, as a file system that reuses inode numbers at once may
-/// give it, takes the range over, which no one else can have then.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Owner {
-    /// Absolute path, without symbolic links if it comes from [`Owner::of`].
-    pub state_dir: PathBuf,
-    /// Device number, `st_dev` of stat(2).
-    pub dev: u64,
-    /// Inode number, `st_ino` of stat(2).
-    pub ino: u64,
-}
-
-impl Owner {
-    /// The state directory as it is now, its path made canonical.
-    ///
-    /// # Errors
-    /// [`Kind::System`] if it does not exist or cannot be looked up.
-    pub fn of(state_dir: &Path) -> Result<Owner> {
-        let path = fs::canonicalize(state_dir).op_at("look up the state directory", state_dir)?;
-        let meta = fs::metadata(&path).op_at("look up the state directory", &path)?;
-        Ok(Owner { dev: meta.dev(), ino: meta.ino(), state_dir: path })
-    }
-
-    /// Whether the directory exists no more, or is another one by now. If the system cannot say, it is not gone.
-    ///
-    /// # Errors
-    /// None; any doubt keeps the range where it is.
-    fn is_gone(&self) -> bool {
-        match fs::metadata(&self.state_dir) {
-            Ok(meta) => (meta.dev(), meta.ino()) != (self.dev, self.ino),
-            Err(e) => matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         }
     }
 }
@@ -142,7 +107,7 @@ impl Pool {
     /// Gives `owner` a range of the configured size, or the one it has already, of whatever size that is.
     ///
     /// Takes the ranges of owners that are gone back first. IDs of users and of groups are placed independently of each
-    /// other. Costs a stat(2) per live container.
+    /// other. Costs a reading of the directories above the state directories.
     ///
     /// # Errors
     /// [`Kind::Exhausted`] if there is no room, with what to do about it; [`Kind::NotFound`] if `owner` is gone itself, as
@@ -209,7 +174,8 @@ impl Pool {
         if let Some(record) = ledger.find(owner) {
             return record.maps();
         }
-        ledger.retain(|o| !o.is_gone());
+        let alive = owner::alive(&ledger.records().iter().map(|r| &r.owner).collect::<Vec<_>>());
+        ledger.keep(&alive);
         let subuid = read_subid(&self.config.subuid)?;
         let subgid = read_subid(&self.config.subgid)?;
         let names = names(&self.config.user, &[&subuid, &subgid]);

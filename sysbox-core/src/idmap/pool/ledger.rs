@@ -10,7 +10,6 @@ use super::super::span::{union, Span};
 use super::super::{number, IdMap, Maps};
 use super::Owner;
 use crate::error::Result;
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -43,7 +42,8 @@ impl Ledger {
     }
 
     pub(super) fn find(&self, owner: &Owner) -> Option<&Record> {
-        self.0.iter().find(|r| r.owner == *owner)
+        // The number first: comparing paths is slow.
+        self.0.iter().find(|r| r.owner.ino == owner.ino && r.owner == *owner)
     }
 
     pub(super) fn push(&mut self, record: Record) {
@@ -53,12 +53,14 @@ impl Ledger {
     /// Says whether there was something to remove.
     pub(super) fn remove(&mut self, owner: &Owner) -> bool {
         let before = self.0.len();
-        self.retain(|o| o != owner);
+        self.0.retain(|r| r.owner != *owner);
         self.0.len() != before
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&Owner) -> bool) {
-        self.0.retain(|r| keep(&r.owner));
+    /// Keeps the records for which the item of `mask` at the same place is true.
+    pub(super) fn keep(&mut self, mask: &[bool]) {
+        let mut mask = mask.iter();
+        self.0.retain(|_| mask.next() != Some(&false));
     }
 
     pub(super) fn uids(&self) -> Vec<Span> {
@@ -101,9 +103,10 @@ impl Ledger {
     }
 
     fn check(&self) -> Result<(), String> {
-        let mut owners = HashSet::new();
-        if let Some(twice) = self.0.iter().find(|r| !owners.insert(&r.owner)) {
-            return Err(format!("two ranges for {}", twice.owner.state_dir.display()));
+        let mut owners: Vec<_> = self.0.iter().map(|r| &r.owner).collect();
+        owners.sort_unstable_by_key(|o| (o.ino, o.dev, o.state_dir.as_os_str()));
+        if let Some(twice) = owners.windows(2).find(|w| w[0] == w[1]) {
+            return Err(format!("two ranges for {}", twice[0].state_dir.display()));
         }
         // The union joins what overlaps, and records are never empty.
         if self.uids().len() != self.0.len() || self.gids().len() != self.0.len() {
