@@ -16,6 +16,7 @@
 
 pub mod device_program;
 pub mod devices;
+mod entry;
 pub mod layout;
 pub mod limits;
 pub mod manager;
@@ -28,6 +29,7 @@ mod freezer;
 mod tree;
 
 pub use devices::{Access, DeviceKind, DeviceRule};
+pub use entry::Entry;
 pub use layout::{Hierarchy, Layout, Version};
 pub use limits::{Limits, Write};
 pub use manager::{create, join, join_self_v1, open_leaf_procs, open_unified_node};

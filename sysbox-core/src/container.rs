@@ -264,7 +264,8 @@ impl Container {
         let exec = Exec {
             id: self.id.clone(),
             process,
-            cgroup_procs: record.cgroup.exec_procs(init.pid as u32)?,
+            cgroup: record.cgroup.clone(),
+            init: init.pid,
             root: record.maps.root(),
         };
         let mut fds = options.stdio.into_fds()?;
@@ -295,7 +296,10 @@ impl Container {
     /// keep the status (before 6.15).
     pub fn wait(&self) -> Result<Exit> {
         let pidfd = self.pidfd.as_ref().ok_or_else(|| {
-            Error::new(Kind::WrongState, format!("container {} had ended before it was opened: its status is gone", self.id))
+            Error::new(
+                Kind::WrongState,
+                format!("container {} had ended before it was opened: its status is gone", self.id),
+            )
         })?;
         wait(pidfd.as_fd())
     }
@@ -338,7 +342,10 @@ impl Container {
                 return Ok(lock);
             }
             if std::time::Instant::now() > end {
-                return Err(Error::new(Kind::Busy, format!("container {} is being made or deleted by another process", self.id)));
+                return Err(Error::new(
+                    Kind::Busy,
+                    format!("container {} is being made or deleted by another process", self.id),
+                ));
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
@@ -356,8 +363,11 @@ impl Container {
             record.cgroup.thaw()?;
         }
         if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
-            return Err(Error::new(Kind::Busy, format!("init of container {} (pid {}) does not die", self.id, init.pid))
-                .hint("a process in uninterruptible sleep; see /proc/PID/stack"));
+            return Err(Error::new(
+                Kind::Busy,
+                format!("init of container {} (pid {}) does not die", self.id, init.pid),
+            )
+            .hint("a process in uninterruptible sleep; see /proc/PID/stack"));
         }
         // If it is our child, its zombie must not stay.
         let _ = pidfd::reap(pidfd.as_fd());
@@ -369,6 +379,14 @@ impl Child {
     /// Its pid on the host.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        pidfd::kill(self.pidfd.as_fd(), signal).op(format!("send signal {signal}"))
     }
 
     /// Becomes readable when it ends.

@@ -48,3 +48,4 @@ pub use runtime::{CreateOptions, Runtime, Stdio};
 pub use spec::{Spec, SystemContainer};
 pub use sys::fd::dup_number;
 pub use sys::pidfd::Exit;
+pub use sys::pty::copy_terminal_size;

@@ -74,8 +74,7 @@ pub(crate) fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
 
 /// As [`clone_tree`] for something already open.
 pub(crate) fn clone_fd(fd: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -224,8 +223,10 @@ impl Root {
                 return if is_dir == (node == Node::Dir) {
                     Ok(fd)
                 } else {
-                    let (is, wants) = if is_dir { ("a directory", "a file") } else { ("not a directory", "a directory") };
-                    Err(Error::invalid(format!("mount: the target is {is} and what is mounted there is {wants}:")).at(path))
+                    let (is, wants) =
+                        if is_dir { ("a directory", "a file") } else { ("not a directory", "a directory") };
+                    Err(Error::invalid(format!("mount: the target is {is} and what is mounted there is {wants}:"))
+                        .at(path))
                 };
             }
             Err(rustix::io::Errno::NOENT) => {}
@@ -303,7 +304,11 @@ fn normal(c: Component<'_>) -> Option<&OsStr> {
 /// An absolute path without `.` and `..`. `..` is refused rather than guessed at: beyond a link it could mean anything.
 pub(crate) fn normalize(path: &Path) -> Result<PathBuf> {
     if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) {
-        return Err(Error::new(Kind::InvalidConfig, "a path inside the container must be absolute and without \"..\":").at(path));
+        return Err(Error::new(
+            Kind::InvalidConfig,
+            "a path inside the container must be absolute and without \"..\":",
+        )
+        .at(path));
     }
     Ok(path.components().collect())
 }

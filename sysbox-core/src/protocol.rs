@@ -1,10 +1,10 @@
 //! What the caller, the stage and init say to each other.
 
+use crate::cgroup;
 use crate::error::Error;
 use crate::plan::{Hook, Plan, Process};
 use crate::state::OciState;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// Caller and stage must be of one build: plans are not a stable format.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
@@ -35,8 +35,9 @@ pub(crate) enum Work {
 pub(crate) struct Exec {
     pub(crate) id: String,
     pub(crate) process: Process,
-    /// `cgroup.procs` files to enter.
-    pub(crate) cgroup_procs: Vec<PathBuf>,
+    /// Cgroups of the container, and its init, which tells where in them an exec belongs.
+    pub(crate) cgroup: cgroup::Paths,
+    pub(crate) init: i32,
     /// Host IDs of the container's root.
     pub(crate) root: (u32, u32),
 }

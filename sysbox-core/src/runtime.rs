@@ -147,8 +147,16 @@ impl Runtime {
         made
     }
 
-    fn create_in(&self, dir: &StateDir, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
-        let lock = dir.try_lock()?.ok_or_else(|| Error::new(Kind::Busy, "the container is being deleted:").at(dir.path()))?;
+    fn create_in(
+        &self,
+        dir: &StateDir,
+        id: &str,
+        spec: &Spec,
+        bundle: &Path,
+        options: CreateOptions,
+    ) -> Result<Container> {
+        let lock =
+            dir.try_lock()?.ok_or_else(|| Error::new(Kind::Busy, "the container is being deleted:").at(dir.path()))?;
         let maps = self.maps(dir, spec)?;
         let facts = Facts::gather(spec, bundle)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;

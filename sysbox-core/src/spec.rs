@@ -47,7 +47,6 @@ impl Spec {
         &self.raw
     }
 
-
     /// The root file system's directory on the host, with links resolved.
     ///
     /// # Errors

@@ -141,7 +141,8 @@ impl StateDir {
     /// Takes the lock that is held while the container is being made. `None` if somebody else holds it.
     pub(crate) fn try_lock(&self) -> Result<Option<std::fs::File>> {
         let path = self.0.join("lock");
-        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).op_at("open", &path)?;
+        let file =
+            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).op_at("open", &path)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

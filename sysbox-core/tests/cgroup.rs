@@ -63,7 +63,8 @@ fn probe() -> String {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let dirs: Vec<_> = self.layout.hierarchies.iter().map(|h| h.mount.join(self.parent.strip_prefix("/").unwrap())).collect();
+        let dirs: Vec<_> =
+            self.layout.hierarchies.iter().map(|h| h.mount.join(self.parent.strip_prefix("/").unwrap())).collect();
         for h in self.layout.hierarchies.iter().zip(&dirs).filter(|(h, _)| h.has("freezer")) {
             let _ = std::fs::write(h.1.join("c/freezer.state"), "THAWED");
         }
@@ -74,7 +75,8 @@ impl Drop for Lab {
         for d in &dirs {
             let end = Instant::now() + Duration::from_secs(2);
             while d.exists() && Instant::now() < end {
-                let _ = Command::new("find").arg(d).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]).output();
+                let _ =
+                    Command::new("find").arg(d).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]).output();
             }
         }
     }
@@ -155,7 +157,8 @@ fn a_container_from_beginning_to_end() {
     let update = |json: &str| paths.update(&serde_json::from_str(json).unwrap());
     // Up, where memory alone would pass the sum with swap, and down again, where the sum would fall below memory.
     update(r#"{"memory":{"limit":134217728,"swap":134217728}}"#).unwrap();
-    update(r#"{"memory":{"limit":33554432,"swap":67108864,"reservation":0,"kernel":0},"cpu":{"quota":20000}}"#).unwrap();
+    update(r#"{"memory":{"limit":33554432,"swap":67108864,"reservation":0,"kernel":0},"cpu":{"quota":20000}}"#)
+        .unwrap();
     assert_eq!(value(&paths, "memory", "memory.limit_in_bytes", "memory.max"), "33554432");
     assert!(value(&paths, "cpu", "cpu.cfs_quota_us", "cpu.max").starts_with("20000"));
     assert_eq!(paths.oom_kills().unwrap(), Some(0));

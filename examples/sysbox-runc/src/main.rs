@@ -1,1 +1,60 @@
-fn main() {}
+//! `sysbox-runc`: an OCI runtime that makes system containers, with runc's command line.
+//!
+//! Everything is done by the public API of `sysbox-core`; this is its command line, and its own stage.
+
+mod args;
+mod check;
+mod documents;
+mod foreground;
+mod lifecycle;
+mod list;
+mod log;
+mod terminal;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+use sysbox_core::Runtime;
+
+fn main() -> ExitCode {
+    sysbox_core::stage::dispatch();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are no errors; all else is 1, as with runc.
+            let code = u8::from(e.use_stderr());
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    let log = log::Log::new(cli.global.log.clone(), cli.global.log_format == args::LogFormat::Json);
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            log.error(&e.to_string());
+            ExitCode::from(lifecycle::failure_code(&e))
+        }
+    }
+}
+
+fn run(cli: Cli) -> sysbox_core::Result<u8> {
+    let runtime = Runtime::new(&cli.global.root);
+    match cli.command {
+        Command::Create(a) => lifecycle::create(&runtime, &cli.global, &a),
+        Command::Start { id } => lifecycle::start(&runtime, &id),
+        Command::Run(a) => lifecycle::run(&runtime, &cli.global, &a),
+        Command::Exec(a) => lifecycle::exec(&runtime, &a),
+        Command::Kill { id, signal, all } => lifecycle::kill(&runtime, &id, &signal, all),
+        Command::Delete { id, force } => lifecycle::delete(&runtime, &id, force),
+        Command::Pause { id } => runtime.open(&id)?.pause().map(|()| 0),
+        Command::Resume { id } => runtime.open(&id)?.resume().map(|()| 0),
+        Command::Update { id, resources } => lifecycle::update(&runtime, &id, &resources),
+        Command::State { id } => list::state(&runtime, &id),
+        Command::List { format, quiet } => list::list(&runtime, format, quiet),
+        Command::Ps { id, format, args } => list::ps(&runtime, &id, format, &args),
+        Command::Spec { bundle } => documents::spec(&bundle),
+        Command::Features => documents::features(),
+        Command::Plan { bundle, id, json } => documents::plan(&runtime, &bundle, &id, json),
+        Command::Check => check::check(),
+    }
+}

@@ -209,7 +209,11 @@ fn v1_state(rules: &[DeviceRule]) -> Result<V1State> {
                 if !new.covers(e) {
                     return Err(Error::new(
                         Kind::Unsupported,
-                        format!("linux.resources.devices: cgroup v1 cannot except \"{}\" from \"{}\"", new.text(), e.text()),
+                        format!(
+                            "linux.resources.devices: cgroup v1 cannot except \"{}\" from \"{}\"",
+                            new.text(),
+                            e.text()
+                        ),
                     ));
                 }
                 e.bits &= !new.bits;
@@ -248,7 +252,11 @@ pub fn v1_writes(rules: &[DeviceRule]) -> Result<Vec<(&'static str, String)>> {
 #[cfg(test)]
 pub(crate) fn allowed(rules: &[DeviceRule], kind: DeviceKind, major: u32, minor: u32, bits: u8) -> bool {
     (0..3).map(|i| 1 << i).filter(|b| bits & b != 0).all(|bit| {
-        rules.iter().rev().find(|r| r.matches(kind, major, minor) && r.access.bits() & bit != 0).is_some_and(|r| r.allow)
+        rules
+            .iter()
+            .rev()
+            .find(|r| r.matches(kind, major, minor) && r.access.bits() & bit != 0)
+            .is_some_and(|r| r.allow)
     })
 }
 
@@ -296,7 +304,8 @@ pub(crate) mod tests {
 
     #[test]
     fn privileged_needs_one_write() {
-        let rules = oci(r#"[{"allow":true,"access":"rwm"},{"allow":true,"type":"b","major":8,"access":"rw"}]"#).unwrap();
+        let rules =
+            oci(r#"[{"allow":true,"access":"rwm"},{"allow":true,"type":"b","major":8,"access":"rw"}]"#).unwrap();
         assert!(allows_everything(&rules));
         assert_eq!(v1_writes(&rules).unwrap()[0], ("devices.allow", "a".to_owned()));
         assert!(v1_writes(&[]).unwrap().is_empty());

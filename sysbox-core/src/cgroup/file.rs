@@ -2,7 +2,7 @@
 
 use super::limits::Write;
 use super::paths::Node;
-use crate::error::{Error, Errno, Kind, Result, SysResult};
+use crate::error::{Errno, Error, Kind, Result, SysResult};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::io::{Read as _, Write as _};

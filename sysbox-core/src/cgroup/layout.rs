@@ -165,7 +165,8 @@ fn unescape(s: &str) -> OsString {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
-        let octal = bytes.get(i + 1..i + 4).filter(|d| bytes[i] == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
+        let octal =
+            bytes.get(i + 1..i + 4).filter(|d| bytes[i] == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
         if let Some(d) = octal {
             out.push(d.iter().fold(0u8, |n, b| n.wrapping_mul(8).wrapping_add(b - b'0')));
             i += 4;
@@ -205,8 +206,9 @@ mod tests {
 
     #[test]
     fn hybrid_with_controllers_on_v2() {
-        let mut l =
-            Layout::parse(&format!("{V1}41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n"));
+        let mut l = Layout::parse(&format!(
+            "{V1}41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n"
+        ));
         l.set_unified_controllers("hugetlb misc\n");
         assert_eq!(names(&l).last().unwrap(), "unified:hugetlb+misc");
         assert!(!l.is_unified());

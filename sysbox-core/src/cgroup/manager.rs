@@ -173,7 +173,8 @@ fn enable(node: &Node, wanted: &[Enable]) -> Result<()> {
         if let Some(field) = &w.needed_by {
             let e = Error::sys(format!("write {one:?} to"), errno).at(&control);
             let e = if errno == libc::EBUSY {
-                e.kinded(Kind::Busy).hint("a cgroup with processes of its own cannot limit its children: choose another parent")
+                e.kinded(Kind::Busy)
+                    .hint("a cgroup with processes of its own cannot limit its children: choose another parent")
             } else {
                 e
             };

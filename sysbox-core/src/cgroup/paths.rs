@@ -191,7 +191,11 @@ impl Paths {
         match (&self.leaf, node.version) {
             (Some(leaf), Version::V2) => {
                 let leaf = node.dir.join(leaf);
-                if leaf.is_dir() { Ok(leaf) } else { current(node, init_pid) }
+                if leaf.is_dir() {
+                    Ok(leaf)
+                } else {
+                    current(node, init_pid)
+                }
             }
             _ => Ok(node.dir.clone()),
         }

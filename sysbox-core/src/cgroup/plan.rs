@@ -74,9 +74,10 @@ pub fn plan(
     devices: &[DeviceRule],
     owner: (u32, u32),
 ) -> Result<Plan> {
-    let relative = path.strip_prefix("/").ok().filter(|p| {
-        p.components().next().is_some() && p.components().all(|c| matches!(c, Component::Normal(_)))
-    });
+    let relative = path
+        .strip_prefix("/")
+        .ok()
+        .filter(|p| p.components().next().is_some() && p.components().all(|c| matches!(c, Component::Normal(_))));
     let Some(relative) = relative else {
         return Err(Error::invalid(format!("{:?} is not a path of a cgroup", path.display().to_string())));
     };
@@ -120,7 +121,10 @@ pub fn plan(
         writes.extend(v1_writes(devices)?.into_iter().map(|(file, value)| Write::device(node, file, value)));
     } else if !devices.is_empty() && !allows_everything(devices) {
         let node = nodes.iter().position(|n| n.version == Version::V2).ok_or_else(|| {
-            Error::new(Kind::Unsupported, "linux.resources.devices needs the cgroup controller \"devices\" or cgroup v2")
+            Error::new(
+                Kind::Unsupported,
+                "linux.resources.devices needs the cgroup controller \"devices\" or cgroup v2",
+            )
         })?;
         device_program = Some(DeviceProgram { node, code: program(devices) });
     }
@@ -133,8 +137,10 @@ mod tests {
     use super::*;
 
     fn layout(lines: &[(&str, &str, &str)], v2: &str) -> Layout {
-        let text: String =
-            lines.iter().map(|(at, ty, opt)| format!("1 1 0:1 / /sys/fs/cgroup{at} rw - {ty} {ty} rw,{opt}\n")).collect();
+        let text: String = lines
+            .iter()
+            .map(|(at, ty, opt)| format!("1 1 0:1 / /sys/fs/cgroup{at} rw - {ty} {ty} rw,{opt}\n"))
+            .collect();
         let mut l = Layout::parse(&text);
         l.set_unified_controllers(v2);
         l

@@ -158,6 +158,31 @@ impl Pool {
         self.load()?.records().iter().map(allocation).collect()
     }
 
+    /// The maps that [`Pool::allocate`] would give just now. Takes nothing and writes nothing.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`], but for the owner's.
+    pub fn preview(&self) -> Result<Maps> {
+        let ledger = self.load()?;
+        let (uid, gid) = self.choose(&ledger, self.config.size)?;
+        let owner = Owner { state_dir: PathBuf::from("/"), dev: 0, ino: 0 };
+        Record { owner, uid, gid, count: self.config.size }.maps()
+    }
+
+    /// Where a new range of `size` goes: users and groups.
+    fn choose(&self, ledger: &Ledger, size: u32) -> Result<(u32, u32)> {
+        let subuid = read_subid(&self.config.subuid)?;
+        let subgid = read_subid(&self.config.subgid)?;
+        let names = names(&self.config.user, &[&subuid, &subgid]);
+        let take = |text: &str, file: &Path, used: &[Span]| {
+            let windows = subid::windows(text, file, &names, size)?;
+            place(&windows.spans, used, size).ok_or_else(|| exhausted(&windows, file, &names, size))
+        };
+        let uid = take(&subuid, &self.config.subuid, &ledger.uids())?;
+        let gid = take(&subgid, &self.config.subgid, &ledger.gids())?;
+        Ok((uid, gid))
+    }
+
     fn try_allocate(&self, owner: &Owner, size: u32) -> Result<Maps> {
         if size == 0 {
             return Err(Error::invalid("a container needs more than 0 subordinate IDs"));
@@ -176,15 +201,7 @@ impl Pool {
         }
         let alive = owner::alive(&ledger.records().iter().map(|r| &r.owner).collect::<Vec<_>>());
         ledger.keep(&alive);
-        let subuid = read_subid(&self.config.subuid)?;
-        let subgid = read_subid(&self.config.subgid)?;
-        let names = names(&self.config.user, &[&subuid, &subgid]);
-        let take = |text: &str, file: &Path, used: &[Span]| {
-            let windows = subid::windows(text, file, &names, size)?;
-            place(&windows.spans, used, size).ok_or_else(|| exhausted(&windows, file, &names, size))
-        };
-        let uid = take(&subuid, &self.config.subuid, &ledger.uids())?;
-        let gid = take(&subgid, &self.config.subgid, &ledger.gids())?;
+        let (uid, gid) = self.choose(&ledger, size)?;
         let record = Record { owner: owner.clone(), uid, gid, count: size };
         let maps = record.maps()?;
         ledger.push(record);

@@ -136,7 +136,8 @@ fn sysctls(linux: &oci::Linux, maps: &Maps, notes: &mut Vec<String>) -> Result<V
         let value = if path == Path::new("net/ipv4/ping_group_range") {
             let clamped = clamp_group_range(&value, maps)?;
             if clamped != value {
-                notes.push(format!("sysctl {key} is {clamped:?} instead of {value:?}: the rest is outside the ID maps"));
+                notes
+                    .push(format!("sysctl {key} is {clamped:?} instead of {value:?}: the rest is outside the ID maps"));
             }
             clamped
         } else {
@@ -153,15 +154,34 @@ fn sysctl_path(key: &str) -> Result<PathBuf> {
     let slashed = match (key.find('/'), key.find('.')) {
         (Some(s), Some(d)) if s < d => key.to_owned(),
         (Some(_), None) => key.to_owned(),
-        _ => key.chars().map(|c| match c { '.' => '/', '/' => '.', c => c }).collect(),
+        _ => key
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect(),
     };
     let bad = slashed.split('/').any(|c| c.is_empty() || c == "." || c == "..") || slashed.contains('\0');
-    let ipc = ["kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax",
-        "kernel/shmmni", "kernel/shm_rmid_forced"];
-    let ours = ["net/", "fs/mqueue/", "user/"].iter().any(|p| slashed.starts_with(p)) || ipc.contains(&slashed.as_str());
+    let ipc = [
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
+        "kernel/shm_rmid_forced",
+    ];
+    let ours =
+        ["net/", "fs/mqueue/", "user/"].iter().any(|p| slashed.starts_with(p)) || ipc.contains(&slashed.as_str());
     if bad || !ours {
-        return Err(Error::new(Kind::Refused, format!("linux.sysctl {key:?} is not a setting of a namespace of the container"))
-            .hint("set it on the host"));
+        return Err(Error::new(
+            Kind::Refused,
+            format!("linux.sysctl {key:?} is not a setting of a namespace of the container"),
+        )
+        .hint("set it on the host"));
     }
     Ok(slashed.into())
 }

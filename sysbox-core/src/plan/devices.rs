@@ -71,9 +71,9 @@ pub(super) fn dev(options: Vec<String>, devices: &[oci::LinuxDevice], console: b
 fn device(d: &oci::LinuxDevice) -> Result<Device> {
     let field = format!("linux.devices {}", d.path().display());
     let path = crate::mount::normalize(d.path()).map_err(|e| e.within(field.clone()))?;
-    let rel = path.strip_prefix("/dev").map_err(|_| {
-        Error::new(Kind::Unsupported, format!("{field}: device nodes are made below /dev only"))
-    })?;
+    let rel = path
+        .strip_prefix("/dev")
+        .map_err(|_| Error::new(Kind::Unsupported, format!("{field}: device nodes are made below /dev only")))?;
     if rel.as_os_str().is_empty() || ["pts", "shm", "mqueue"].iter().any(|r| rel.starts_with(r)) {
         return Err(Error::invalid(format!("{field}: that is a mount point")));
     }
@@ -83,7 +83,9 @@ fn device(d: &oci::LinuxDevice) -> Result<Device> {
         oci::LinuxDeviceType::C | oci::LinuxDeviceType::U => pair().map(|(a, b)| DeviceKind::Char(a, b))?,
         oci::LinuxDeviceType::B => pair().map(|(a, b)| DeviceKind::Block(a, b))?,
         oci::LinuxDeviceType::P => DeviceKind::Fifo,
-        oci::LinuxDeviceType::A => return Err(Error::invalid(format!("{field}: type \"a\" is for rules, not for nodes"))),
+        oci::LinuxDeviceType::A => {
+            return Err(Error::invalid(format!("{field}: type \"a\" is for rules, not for nodes")))
+        }
     };
     Ok(Device {
         path: rel.to_owned(),

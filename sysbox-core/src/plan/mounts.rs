@@ -62,7 +62,8 @@ pub(super) fn plan(
             });
         }
     }
-    let (dev_options, devices) = (own.dev.take().unwrap_or_else(|| vec!["mode=755".into(), "size=65536k".into()]), linux.devices());
+    let (dev_options, devices) =
+        (own.dev.take().unwrap_or_else(|| vec!["mode=755".into(), "size=65536k".into()]), linux.devices());
     let mut sets = Sets { locked: vec![at("/dev", What::Spare)], attached: Vec::new() };
     let dev = devices::dev(dev_options, devices.as_deref().unwrap_or_default(), terminal)?;
     sets.locked.push(with(at("/dev", dev), Attrs::NOSUID | Attrs::NOEXEC));
@@ -91,8 +92,11 @@ fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own)
     let name = target.to_str().unwrap_or_default();
     if is_bind(m) {
         if matches!(name, "/" | "/proc" | "/sys" | "/dev") {
-            return Err(Error::new(Kind::Refused, format!("a bind over {name} would hide what the container needs there"))
-                .hint("bind single files or directories below it"));
+            return Err(Error::new(
+                Kind::Refused,
+                format!("a bind over {name} would hide what the container needs there"),
+            )
+            .hint("bind single files or directories below it"));
         }
         if target.starts_with("/sys/fs/cgroup") {
             return Err(Error::new(Kind::Refused, "a bind of control groups would reach those of others")
@@ -115,7 +119,10 @@ fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own)
             return Ok(None);
         }
         ("/" | "/proc" | "/sys" | "/dev", _) => {
-            return Err(Error::new(Kind::Refused, format!("a {fstype} over {name} would hide what the container needs there")))
+            return Err(Error::new(
+                Kind::Refused,
+                format!("a {fstype} over {name} would hide what the container needs there"),
+            ))
         }
         // The container's own view is made afresh, writable where it is delegated.
         (_, "cgroup" | "cgroup2") if target.starts_with("/sys/fs/cgroup") => return Ok(None),
@@ -127,7 +134,9 @@ fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own)
         "proc" => fs_what("proc", None, opts.data, false),
         "sysfs" => fs_what("sysfs", None, Vec::new(), false),
         "cgroup" | "cgroup2" => {
-            return Err(Error::new(Kind::Unsupported, format!("a {fstype} mount outside /sys/fs/cgroup")).hint("remove it"))
+            return Err(
+                Error::new(Kind::Unsupported, format!("a {fstype} mount outside /sys/fs/cgroup")).hint("remove it")
+            )
         }
         _ => {
             let source = m.source().as_ref().map(|s| s.to_string_lossy().into_owned());
@@ -170,7 +179,9 @@ fn bind(
 /// locked lies below it, which it would hide.
 fn divide(all: Vec<Mount>, maps: &Maps, sets: &mut Sets, notes: &mut Vec<String>) -> Result<()> {
     let locks = |m: &Mount| match &m.what {
-        What::Fs { fstype, .. } => !matches!(fstype.as_str(), "tmpfs" | "devpts" | "mqueue" | "proc" | "sysfs" | "ramfs"),
+        What::Fs { fstype, .. } => {
+            !matches!(fstype.as_str(), "tmpfs" | "devpts" | "mqueue" | "proc" | "sysfs" | "ramfs")
+        }
         _ => true,
     };
     let below = |m: &Mount, above: &Path| m.target.starts_with(above) && m.target != above;
@@ -212,7 +223,8 @@ fn outside(option: &str, maps: &Maps) -> Result<String> {
 fn attached_defaults(sets: &mut Sets, own: Own, cgroups: &Layout, systemd: bool) {
     let bound = |p: &str| sets.locked.iter().any(|m| m.target == Path::new(p));
     let mut base = Vec::new();
-    let pts = own.pts.unwrap_or_else(|| ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"].map(String::from).to_vec());
+    let pts =
+        own.pts.unwrap_or_else(|| ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"].map(String::from).to_vec());
     base.push(with(at("/dev/pts", fs_what("devpts", None, pts, false)), Attrs::NOSUID | Attrs::NOEXEC));
     let (shm, attrs) = own.shm.unwrap_or_else(|| {
         (vec!["mode=1777".into(), "size=65536k".into()], MountAttrs { set: HARDENED, ..Default::default() })

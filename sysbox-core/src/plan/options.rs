@@ -71,8 +71,9 @@ pub(super) fn parse(options: &[String]) -> Result<Options> {
                 "tmpcopyup" | "copy-up" => out.copy_up = true,
                 // Every bind is ID-mapped where it can be; relatime is the kernel's default; the rest concern the
                 // superblock of file systems that are not made here.
-                "defaults" | "relatime" | "norelatime" | "rrelatime" | "idmap" | "ridmap" | "async" | "sync" | "dirsync"
-                | "mand" | "nomand" | "lazytime" | "nolazytime" | "silent" | "loud" | "iversion" | "noiversion" => {}
+                "defaults" | "relatime" | "norelatime" | "rrelatime" | "idmap" | "ridmap" | "async" | "sync"
+                | "dirsync" | "mand" | "nomand" | "lazytime" | "nolazytime" | "silent" | "loud" | "iversion"
+                | "noiversion" => {}
                 "remount" => return Err(Error::invalid("mount option \"remount\": nothing is mounted there yet")),
                 "" => {}
                 _ => out.data.push(o.clone()),

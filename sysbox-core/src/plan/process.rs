@@ -51,8 +51,12 @@ pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) 
     let mapped = cx.maps.uid.to_outside(user.uid()).is_some()
         && groups.iter().chain([&user.gid()]).all(|g| cx.maps.gid.to_outside(*g).is_some());
     if !mapped {
-        return Err(Error::invalid(format!("process.user {}:{} {groups:?} is outside the ID maps", user.uid(), user.gid()))
-            .hint("give the container a larger range of subordinate IDs"));
+        return Err(Error::invalid(format!(
+            "process.user {}:{} {groups:?} is outside the ID maps",
+            user.uid(),
+            user.gid()
+        ))
+        .hint("give the container a larger range of subordinate IDs"));
     }
     let apparmor = p.apparmor_profile().clone().filter(|a| {
         let drop = is_engine_profile(a);
@@ -110,10 +114,13 @@ fn console_size(p: &oci::Process) -> Result<Option<(u16, u16)>> {
 
 fn filter(spec: Option<&oci::LinuxSeccomp>) -> Result<(Option<Filter>, Vec<String>)> {
     let Some(spec) = spec else { return Ok((None, Vec::new())) };
-    let profile = seccomp::Profile::from_oci(spec).map_err(|e| e.within("linux.seccomp"))?;
+    let profile = seccomp::Profile::try_from(spec).map_err(|e| e.within("linux.seccomp"))?;
     let (profile, notes) = seccomp::open_for_system_container(profile);
     if profile.needs_listener() {
-        return Err(Error::new(Kind::Unsupported, "linux.seccomp: SCMP_ACT_NOTIFY needs a listener, which is not supported"));
+        return Err(Error::new(
+            Kind::Unsupported,
+            "linux.seccomp: SCMP_ACT_NOTIFY needs a listener, which is not supported",
+        ));
     }
     let insns = seccomp::compile(&profile).map_err(|e| e.within("linux.seccomp"))?;
     let program = insns.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect();
@@ -125,7 +132,12 @@ fn rlimits(list: &[oci::PosixRlimit]) -> Result<Vec<(u32, u64, u64)>> {
     for r in list {
         let n = rlimit_number(r.typ());
         if r.soft() > r.hard() {
-            return Err(Error::invalid(format!("process.rlimits {}: soft {} is above hard {}", r.typ(), r.soft(), r.hard())));
+            return Err(Error::invalid(format!(
+                "process.rlimits {}: soft {} is above hard {}",
+                r.typ(),
+                r.soft(),
+                r.hard()
+            )));
         }
         if out.iter().any(|o| o.0 == n) {
             return Err(Error::invalid(format!("process.rlimits has {} twice", r.typ())));

@@ -6,10 +6,14 @@ use std::fmt;
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "container   {}", self.id)?;
-        writeln!(f, "namespaces  user pid network uts (at birth), ipc cgroup{} mount (by init)", match self.time {
-            TimeOffsets::Host => "",
-            _ => " time",
-        })?;
+        writeln!(
+            f,
+            "namespaces  user pid network uts (at birth), ipc cgroup{} mount (by init)",
+            match self.time {
+                TimeOffsets::Host => "",
+                _ => " time",
+            }
+        )?;
         for (name, map) in [("uid", &self.maps.uid), ("gid", &self.maps.gid)] {
             for r in map.ranges() {
                 writeln!(f, "{name} map     {} inside is {} on the host, {} of them", r.inside, r.outside, r.count)?;

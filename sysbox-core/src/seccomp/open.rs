@@ -63,7 +63,7 @@ const NEEDED: [&str; 34] = [
 
 /// Calls that administration and debugging inside use. In a profile that names what it forbids, forbidding one of
 /// these is somebody's decision, and stays.
-const USEFUL: [&str; 12] = [
+const USEFUL: [&str; 11] = [
     "ptrace",
     "process_vm_readv",
     "process_vm_writev",
@@ -76,8 +76,6 @@ const USEFUL: [&str; 12] = [
     "quotactl_fd",
     // Ends the container's first process: this is how shutdown works inside.
     "reboot",
-    // Depends on kernel.dmesg_restrict; the capability it asks for is one over the host.
-    "syslog",
 ];
 
 /// How a profile has a call before anything is opened.

@@ -108,7 +108,8 @@ impl SystemContainer {
     /// A tmpfs.
     #[must_use]
     pub fn tmpfs(mut self, target: impl AsRef<Path>, options: &[&str]) -> Self {
-        self.mounts.push(json!({ "destination": target.as_ref(), "source": "tmpfs", "type": "tmpfs", "options": options }));
+        self.mounts
+            .push(json!({ "destination": target.as_ref(), "source": "tmpfs", "type": "tmpfs", "options": options }));
         self
     }
 

@@ -27,11 +27,13 @@ fn entries(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
         match FileType::from_raw_mode(st.st_mode) {
             FileType::Directory => {
                 rustix::fs::mkdirat(target, name, mode).op_at("mkdir", shown)?;
-                let open = |d| rustix::fs::openat(d, name, OFlags::RDONLY | OFlags::DIRECTORY | nofollow, Mode::empty());
+                let open =
+                    |d| rustix::fs::openat(d, name, OFlags::RDONLY | OFlags::DIRECTORY | nofollow, Mode::empty());
                 entries(&open(source).op_at("open", shown)?, &open(target).op_at("open", shown)?)?;
             }
             FileType::RegularFile => {
-                let r = rustix::fs::openat(source, name, OFlags::RDONLY | nofollow, Mode::empty()).op_at("open", shown)?;
+                let r =
+                    rustix::fs::openat(source, name, OFlags::RDONLY | nofollow, Mode::empty()).op_at("open", shown)?;
                 let w = rustix::fs::openat(target, name, OFlags::WRONLY | OFlags::CREATE | nofollow, mode)
                     .op_at("create", shown)?;
                 std::io::copy(&mut std::fs::File::from(r), &mut std::fs::File::from(w)).op_at("copy", shown)?;

@@ -1,7 +1,7 @@
 //! Makes a container and leaves its init waiting for the start.
 
 use super::{hooks, init, tree, Fds};
-use crate::cgroup;
+use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::{Plan, TimeOffsets};
 use crate::protocol::{Fd, FromInit, Reply, ToInit};
@@ -19,21 +19,22 @@ const AT_BIRTH: i32 =
 
 pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<Reply> {
     cgroup::create(&plan.cgroup)?;
+    let entry = Entry::open(&plan.cgroup.nodes)?;
     // Opened by the host's root, whose right to write it goes with the descriptor.
     let leaf = cgroup::open_leaf_procs(&plan.cgroup)?;
     let host_mounts = File::open("/proc/self/ns/mnt").op_at("open", "/proc/self/ns/mnt")?;
     tree::leave_host()?;
     fds.own_pipes(plan.maps.root())?;
     let (ours, theirs) = Channel::pair()?;
-    let (pid, init) = match clone::fork(AT_BIRTH).op("clone init").map_err(no_userns)? {
+    let (pid, init) = match clone::fork(AT_BIRTH, entry.unified()).op("clone init").map_err(no_userns)? {
         Fork::Child => {
             drop((ours, host_mounts));
             drop(fds.take(Fd::Lock));
-            init::main(&theirs, plan, fds, leaf)
+            init::main(&theirs, plan, fds, &entry, leaf)
         }
         Fork::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((theirs, leaf));
+    drop((theirs, leaf, entry));
     // What init needs is init's alone now; the lock stays until this process ends.
     drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
     let made = caller.send(&Reply::Cloned(pid), &[]).and_then(|()| {
@@ -57,7 +58,6 @@ fn no_userns(e: Error) -> Error {
 }
 
 fn furnish(plan: &Plan, init: &Channel, pid: i32, pidfd: BorrowedFd<'_>, host_mounts: &File) -> Result<()> {
-    cgroup::join(&plan.cgroup, pid as u32)?;
     let of = |name: &str| format!("/proc/{pid}/{name}");
     for (name, text) in [("uid_map", plan.maps.uid.to_string()), ("gid_map", plan.maps.gid.to_string())] {
         std::fs::write(of(name), text).op_at("write", of(name))?;
@@ -104,9 +104,11 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 /// What only real root may give.
 fn limit(plan: &Plan, pid: i32) -> Result<()> {
     for &(resource, soft, hard) in &plan.process.rlimits {
-        cred::set_rlimit(pid, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}")).map_err(
-            |e| e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first"),
-        )?;
+        cred::set_rlimit(pid, resource, soft, hard)
+            .op(format!("prlimit resource {resource} to {soft}:{hard}"))
+            .map_err(|e| {
+                e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first")
+            })?;
     }
     let path = format!("/proc/{pid}/oom_score_adj");
     // The kernel remembers the lowest value that a capable process set, and lets anybody return to it.
@@ -125,7 +127,11 @@ fn offsets(time: TimeOffsets) -> Result<Option<String>> {
     let negated = |c| {
         let now = clock_gettime(c);
         // −(s + ns) as seconds and positive nanoseconds.
-        if now.tv_nsec == 0 { (-now.tv_sec, 0) } else { (-now.tv_sec - 1, 1_000_000_000 - now.tv_nsec) }
+        if now.tv_nsec == 0 {
+            (-now.tv_sec, 0)
+        } else {
+            (-now.tv_sec - 1, 1_000_000_000 - now.tv_nsec)
+        }
     };
     let (mono, boot) = match time {
         TimeOffsets::Host => return Ok(None),

@@ -1,6 +1,7 @@
 //! Runs a program in a container that exists.
 
 use super::{launch, Fds};
+use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::mount::Root;
 use crate::protocol::{Exec, Fd, Reply};
@@ -14,9 +15,7 @@ use std::path::Path;
 
 pub(super) fn exec(e: &Exec, mut fds: Fds) -> Result<Reply> {
     let init = fds.take(Fd::Init).ok_or_else(|| Error::new(Kind::Protocol, "exec without a container"))?;
-    for path in &e.cgroup_procs {
-        std::fs::write(path, "0").op_at("enter cgroup by", path)?;
-    }
+    let entry = Entry::open_for_exec(&e.cgroup, e.init as u32)?;
     for &(resource, soft, hard) in &e.process.rlimits {
         cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
     }
@@ -36,10 +35,10 @@ pub(super) fn exec(e: &Exec, mut fds: Fds) -> Result<Reply> {
     setns(&init, all).op("setns to the container's namespaces")?;
     drop(init);
     let (ours, theirs) = Channel::pair()?;
-    match clone::fork(libc::CLONE_PARENT).op("fork into the container")? {
+    match clone::fork(libc::CLONE_PARENT, entry.unified()).op("fork into the container")? {
         Fork::Child => {
             drop(ours);
-            let error = child(e, fds).in_stage(Stage::Init);
+            let error = child(e, &entry, fds).in_stage(Stage::Init);
             let _ = theirs.send(&error, &[]);
             clone::exit_now(1)
         }
@@ -55,14 +54,15 @@ pub(super) fn exec(e: &Exec, mut fds: Fds) -> Result<Reply> {
 }
 
 /// Returns only on failure.
-fn child(e: &Exec, fds: Fds) -> Error {
-    match prepare(e, fds) {
+fn child(e: &Exec, entry: &Entry, fds: Fds) -> Error {
+    match prepare(e, entry, fds) {
         Ok((program, streams)) => launch::launch(&e.process, &program, streams),
         Err(error) => error,
     }
 }
 
-fn prepare(e: &Exec, mut fds: Fds) -> Result<(std::path::PathBuf, Vec<(i32, OwnedFd)>)> {
+fn prepare(e: &Exec, entry: &Entry, mut fds: Fds) -> Result<(std::path::PathBuf, Vec<(i32, OwnedFd)>)> {
+    entry.enter_v1()?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     rustix::process::setsid().op("setsid")?;

@@ -31,7 +31,7 @@ pub(super) fn run_elsewhere(
         return Ok(());
     }
     let (ours, theirs) = Channel::pair()?;
-    match clone::fork(0).op("fork for hooks")? {
+    match clone::fork(0, None).op("fork for hooks")? {
         Fork::Child => {
             drop(ours);
             let r = cred::reset_fs_identity()

@@ -5,6 +5,7 @@
 //! memory belongs to the host's user namespace until it executes.
 
 use super::{hooks, launch, tree, Fds};
+use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::mount::{self, Attrs, Node, Root};
 use crate::plan::{Mount, Plan, TimeOffsets, What};
@@ -19,9 +20,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-pub(super) fn main(stage: &Channel, plan: &Plan, mut fds: Fds, leaf: Option<OwnedFd>) -> ! {
+pub(super) fn main(stage: &Channel, plan: &Plan, mut fds: Fds, entry: &Entry, leaf: Option<OwnedFd>) -> ! {
     let listener = fds.take(Fd::Listener).map(UnixListener::from);
-    let ready = prepare(stage, plan, fds, leaf).and_then(|ready| {
+    let ready = prepare(stage, plan, fds, entry, leaf).and_then(|ready| {
         let listener = listener.ok_or_else(|| Error::new(Kind::Protocol, "no start socket"))?;
         stage.send(&FromInit::Ready, &[])?;
         Ok((ready, listener))
@@ -47,7 +48,8 @@ struct Ready {
     leaf: Option<OwnedFd>,
 }
 
-fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, leaf: Option<OwnedFd>) -> Result<Ready> {
+fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: &Entry, leaf: Option<OwnedFd>) -> Result<Ready> {
+    entry.enter_v1()?;
     expect(stage, &ToInit::Mapped)?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
@@ -101,7 +103,9 @@ fn expect(stage: &Channel, wanted: &ToInit) -> Result<()> {
 fn join_keyring(id: &str) -> Result<()> {
     let name = CString::new(format!("_ses.{id}")).map_err(|_| Error::invalid("NUL byte in the id"))?;
     match cred::new_session_keyring(&name) {
-        Err(e) if e.raw_os_error() != Some(libc::ENOSYS) => Err(Error::sys("join a session keyring", e.raw_os_error().unwrap_or(0))),
+        Err(e) if e.raw_os_error() != Some(libc::ENOSYS) => {
+            Err(Error::sys("join a session keyring", e.raw_os_error().unwrap_or(0)))
+        }
         _ => Ok(()),
     }
 }

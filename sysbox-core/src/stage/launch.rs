@@ -4,7 +4,6 @@ use crate::error::{Error, Kind, Result, SysResult};
 use crate::mount::{Node, Root};
 use crate::plan::{Caps, Filter, Process};
 use crate::process::{home_in, look_up, LookupError, DEFAULT_PATH};
-use crate::sys::channel::Channel;
 use crate::sys::cred::{self, CapSets};
 use crate::sys::{fd, pty, seccomp};
 use nix::unistd::{access, AccessFlags};

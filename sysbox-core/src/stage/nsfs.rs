@@ -17,7 +17,7 @@ pub(super) fn proc_and_sys(init: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
     let own_pid = std::fs::File::open("/proc/self/ns/pid").op_at("open", "/proc/self/ns/pid")?;
     setns(init, CloneFlags::CLONE_NEWPID).op("setns to the container's pid namespace")?;
     let (ours, theirs) = Channel::pair()?;
-    let child = clone::fork(0).op("fork into the container's pid namespace")?;
+    let child = clone::fork(0, None).op("fork into the container's pid namespace")?;
     if matches!(child, Fork::Child) {
         let made = make(init);
         let _ = match &made {

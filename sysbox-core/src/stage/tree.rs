@@ -37,7 +37,8 @@ pub(super) fn leave_host() -> Result<()> {
 pub(super) fn take_sources(plan: &Plan, userns: BorrowedFd<'_>) -> Result<Sources> {
     let mounts = MountTable::default();
     let root = branches(&plan.root.path, true, plan.root.idmap.then_some(userns), &mounts).map_err(|e| {
-        e.within("root.path").hint("the root file system must be a directory on a file system that supports ID-mapped mounts")
+        e.within("root.path")
+            .hint("the root file system must be a directory on a file system that supports ID-mapped mounts")
     })?;
     let mut binds = Vec::new();
     for m in &plan.locked {
@@ -160,7 +161,9 @@ pub(super) fn build(plan: &Plan, sources: Sources, init: BorrowedFd<'_>) -> Resu
             What::Fs { fstype, source, options, copy_up } => {
                 let fs = mount::new_fs(fstype, source.as_deref(), options, Attrs::empty())?;
                 if *copy_up {
-                    return Err(Error::new(Kind::Unsupported, "tmpcopyup on a tmpfs with a bind below it").at(&m.target));
+                    return Err(
+                        Error::new(Kind::Unsupported, "tmpcopyup on a tmpfs with a bind below it").at(&m.target)
+                    );
                 }
                 single(&root, m, fs, Node::Dir)
             }

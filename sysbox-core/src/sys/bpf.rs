@@ -54,8 +54,9 @@ pub fn load_cgroup_device(program: &[u64]) -> Result<OwnedFd, Errno> {
     };
     // SAFETY: `attr` is valid for the size given; the instructions and the licence it points to outlive the call, which
     // only reads them, `insn_cnt` being their exact number.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, std::ptr::from_mut(&mut attr), std::mem::size_of::<Load>()) };
+    let fd = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, std::ptr::from_mut(&mut attr), std::mem::size_of::<Load>())
+    };
     let fd = Errno::result(fd)?;
     let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just returned this descriptor to us (close-on-exec), and nobody else knows of it.

@@ -20,7 +20,8 @@ pub(crate) struct Channel(UnixStream);
 
 impl Channel {
     pub(crate) fn pair() -> Result<(Channel, Channel)> {
-        let (a, b) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).op("socketpair")?;
+        let (a, b) =
+            socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).op("socketpair")?;
         Ok((Channel(a.into()), Channel(b.into())))
     }
 
@@ -33,8 +34,8 @@ impl Channel {
     }
 
     pub(crate) fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        let body = serde_json::to_vec(message)
-            .map_err(|e| Error::new(Kind::Protocol, format!("encode a message: {e}")))?;
+        let body =
+            serde_json::to_vec(message).map_err(|e| Error::new(Kind::Protocol, format!("encode a message: {e}")))?;
         let len = u32::try_from(body.len()).map_err(|_| Error::new(Kind::Protocol, "message too long"))?;
         if fds.len() > MAX_FDS {
             return Err(Error::new(Kind::Protocol, format!("{} descriptors in one message", fds.len())));
@@ -45,7 +46,8 @@ impl Channel {
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         let iov = [IoSlice::new(&header), IoSlice::new(&body)];
         // MSG_NOSIGNAL: a peer that died must be an error, not a SIGPIPE in the embedding program.
-        let sent = sendmsg::<()>(self.0.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None).op("send a message")?;
+        let sent =
+            sendmsg::<()>(self.0.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None).op("send a message")?;
         let mut rest = &body[sent.saturating_sub(header.len()).min(body.len())..];
         if sent < header.len() {
             return Err(Error::new(Kind::Protocol, "short write of a message header"));
@@ -66,12 +68,7 @@ impl Channel {
         while got < header.len() {
             let mut iov = [IoSliceMut::new(&mut header[got..])];
             let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-            let msg = match recvmsg::<()>(
-                self.0.as_raw_fd(),
-                &mut iov,
-                Some(&mut space),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            ) {
+            let msg = match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(m) => m,
                 Err(nix::errno::Errno::EINTR) => continue,
                 // A peer that died with unread data in its queue.
@@ -96,8 +93,8 @@ impl Channel {
         }
         let mut body = vec![0u8; len];
         (&self.0).read_exact(&mut body).op("receive a message")?;
-        let value = serde_json::from_slice(&body)
-            .map_err(|e| Error::new(Kind::Protocol, format!("decode a message: {e}")))?;
+        let value =
+            serde_json::from_slice(&body).map_err(|e| Error::new(Kind::Protocol, format!("decode a message: {e}")))?;
         Ok(Some((value, fds)))
     }
 

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Who returned.
 #[derive(Debug)]
@@ -18,17 +18,21 @@ pub(crate) fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
-/// Forks with namespaces and other `flags` of clone3(2). Never with `CLONE_VM`, `CLONE_THREAD` or a stack.
+/// Forks with namespaces and other `flags` of clone3(2), into a v2 `cgroup` if one is given. Never with `CLONE_VM`, `CLONE_THREAD` or a stack.
 ///
 /// Refuses a process that has several threads: the child would inherit locks that nobody releases.
-pub(crate) fn fork(flags: i32) -> io::Result<Fork> {
+pub(crate) fn fork(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     if thread_count()? != 1 {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
     let mut pidfd: libc::c_int = -1;
-    let flags = (flags | libc::CLONE_PIDFD) as u64;
+    let mut flags = (flags as u32 | libc::CLONE_PIDFD as u32).into();
     // SAFETY: clone_args is plain integers; all zero is its documented default.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    if let Some(dir) = cgroup {
+        flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.cgroup = dir.as_raw_fd() as u64;
+    }
     args.flags = flags;
     args.pidfd = std::ptr::addr_of_mut!(pidfd) as u64;
     // With CLONE_PARENT the kernel copies the exit signal of the caller and insists on zero here.

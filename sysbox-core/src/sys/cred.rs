@@ -158,7 +158,13 @@ pub(crate) fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::R
     let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `new` outlives the call; the old limit is not asked for.
     check(unsafe {
-        libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::addr_of!(new), std::ptr::null_mut::<libc::rlimit64>())
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            std::ptr::addr_of!(new),
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
     })
 }
 

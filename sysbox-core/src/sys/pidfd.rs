@@ -56,7 +56,8 @@ pub(crate) fn kill(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 
 /// Waits until the process has ended; `None` after `timeout_ms` (−1: never gives up).
 pub(crate) fn wait_gone(pidfd: BorrowedFd<'_>, timeout_ms: i32) -> io::Result<Option<()>> {
-    let end = (timeout_ms >= 0).then(|| std::time::Instant::now() + std::time::Duration::from_millis(timeout_ms as u64));
+    let end =
+        (timeout_ms >= 0).then(|| std::time::Instant::now() + std::time::Duration::from_millis(timeout_ms as u64));
     loop {
         let left = end.map_or(-1, |e| {
             i32::try_from(e.saturating_duration_since(std::time::Instant::now()).as_millis()).unwrap_or(i32::MAX)

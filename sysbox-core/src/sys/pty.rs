@@ -30,6 +30,20 @@ pub(crate) fn control(terminal: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives `to` the size of `from` (TIOCGWINSZ, TIOCSWINSZ).
+///
+/// # Errors
+/// One of them is not a terminal.
+pub fn copy_terminal_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: winsize is plain data.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    if unsafe { libc::ioctl(from.as_raw_fd(), libc::TIOCGWINSZ, std::ptr::addr_of_mut!(size)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    resize(to, size.ws_row, size.ws_col)
+}
+
 /// Sets the size in characters (TIOCSWINSZ).
 pub(crate) fn resize(terminal: BorrowedFd<'_>, rows: u16, cols: u16) -> io::Result<()> {
     let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };

@@ -13,9 +13,7 @@ pub(crate) fn install(insns: &[(u16, u8, u8, u32)], flags: u32) -> io::Result<Op
     let len = u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
     let prog = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
     // SAFETY: `prog` points to `len` instructions that outlive the call; the kernel verifies and copies them.
-    let r = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::addr_of!(prog))
-    };
+    let r = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::addr_of!(prog)) };
     if r < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -20,14 +20,13 @@ pub(super) fn add(sink: &mut Sink<'_>, io: &LinuxBlockIo) -> Result<()> {
     let throttles = throttles(io)?;
     let first = weights.first().map(|w| &w.field).or(throttles.first().map(|t| &t.field));
     let Some(first) = first else { return Ok(()) };
-    let owner = sink.find(Some("blkio"), Some("io")).ok_or_else(|| missing("io", first).hint("\"blkio\" on cgroup v1"))?;
+    let owner =
+        sink.find(Some("blkio"), Some("io")).ok_or_else(|| missing("io", first).hint("\"blkio\" on cgroup v1"))?;
 
     for w in weights {
         let (file, otherwise) = match (owner.version, w.leaf, &w.device) {
             // Which of the two a kernel has depends on its IO scheduler.
-            (Version::V1, false, None) => {
-                ("blkio.weight", Some(("blkio.bfq.weight".to_owned(), w.weight.to_string())))
-            }
+            (Version::V1, false, None) => ("blkio.weight", Some(("blkio.bfq.weight".to_owned(), w.weight.to_string()))),
             (Version::V1, false, Some(d)) => {
                 ("blkio.weight_device", Some(("blkio.bfq.weight_device".to_owned(), format!("{d} {}", w.weight))))
             }
@@ -163,6 +162,11 @@ mod tests {
     fn ranges() {
         assert_eq!((weight_to_io_weight(10), weight_to_io_weight(1000)), (1, 10_000));
         fails(&v1(), r#"{"blockIO":{"weight":9}}"#, Kind::InvalidConfig, "blockIO.weight");
-        fails(&v1(), r#"{"blockIO":{"weightDevice":[{"major":-1,"minor":0}]}}"#, Kind::InvalidConfig, "weightDevice[0]");
+        fails(
+            &v1(),
+            r#"{"blockIO":{"weightDevice":[{"major":-1,"minor":0}]}}"#,
+            Kind::InvalidConfig,
+            "weightDevice[0]",
+        );
     }
 }

@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn v1_files() {
-        let json = r#"{"cpu":{"shares":512,"quota":50000,"period":100000,"burst":10,"idle":1,"cpus":"0-1","mems":"0"}}"#;
+        let json =
+            r#"{"cpu":{"shares":512,"quota":50000,"period":100000,"burst":10,"idle":1,"cpus":"0-1","mems":"0"}}"#;
         assert_eq!(
             writes(&v1(), json),
             [

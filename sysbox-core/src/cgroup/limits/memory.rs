@@ -18,7 +18,9 @@ pub(super) fn add(sink: &mut Sink<'_>, memory: &LinuxMemory, purpose: Purpose) -
     let swap = limit(memory.swap(), SWAP)?.or((max == Some(-1)).then_some(-1));
     if let (Some(swap @ 1..), Some(max)) = (swap, max) {
         if max == -1 {
-            return Err(Error::invalid(format!("{SWAP} {swap} limits memory and swap together, but memory is unlimited")));
+            return Err(Error::invalid(format!(
+                "{SWAP} {swap} limits memory and swap together, but memory is unlimited"
+            )));
         }
         if swap < max {
             return Err(Error::invalid(format!("{SWAP} {swap} includes memory, and is below {LIMIT} {max}")));
@@ -127,14 +129,8 @@ mod tests {
         let json = r#"{"memory":{"limit":1000,"swap":3000,"reservation":500,"swappiness":0,"kernel":7}}"#;
         assert_eq!(writes(&v2(), json), ["memory.swap.max=2000", "memory.max=1000", "memory.low=500"]);
         assert_eq!(get(&v2(), json).unwrap().ignored.len(), 2);
-        assert_eq!(
-            writes(&v2(), r#"{"memory":{"limit":1000,"swap":1000}}"#),
-            ["memory.swap.max=0", "memory.max=1000"]
-        );
-        assert_eq!(
-            writes(&v2(), r#"{"memory":{"limit":1000,"swap":-1}}"#),
-            ["memory.swap.max=max", "memory.max=1000"]
-        );
+        assert_eq!(writes(&v2(), r#"{"memory":{"limit":1000,"swap":1000}}"#), ["memory.swap.max=0", "memory.max=1000"]);
+        assert_eq!(writes(&v2(), r#"{"memory":{"limit":1000,"swap":-1}}"#), ["memory.swap.max=max", "memory.max=1000"]);
         assert_eq!(writes(&v2(), r#"{"memory":{"limit":-1}}"#), ["memory.swap.max=max", "memory.max=max"]);
         assert_eq!(writes(&v2(), r#"{"memory":{"limit":5}}"#), ["memory.max=5"]);
     }

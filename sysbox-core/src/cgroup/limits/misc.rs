@@ -106,7 +106,8 @@ pub(super) fn add_unified(sink: &mut Sink<'_>, unified: &HashMap<String, String>
         } else {
             sink.find(None, Some(controller)).map(|o| o.node)
         };
-        let node = node.ok_or_else(|| missing(controller, &field).hint("only controllers on cgroup v2 can be set this way"))?;
+        let node =
+            node.ok_or_else(|| missing(controller, &field).hint("only controllers on cgroup v2 can be set this way"))?;
         for line in value.lines().filter(|l| !l.trim().is_empty()) {
             sink.set(node, file, line, field.clone());
         }
@@ -152,7 +153,12 @@ mod tests {
         let json = r#"{"network":{"classID":65537,"priorities":[{"name":"eth0","priority":5}]},"rdma":{"b":{"hcaHandles":3},"a":{"hcaObjects":4}}}"#;
         assert_eq!(
             writes(&v1(), json),
-            ["net_cls.classid=65537", "net_prio.ifpriomap=eth0 5", "rdma.max=a hca_object=4", "rdma.max=b hca_handle=3"]
+            [
+                "net_cls.classid=65537",
+                "net_prio.ifpriomap=eth0 5",
+                "rdma.max=a hca_object=4",
+                "rdma.max=b hca_handle=3"
+            ]
         );
         fails(&v2(), json, Kind::Unsupported, "net_cls");
     }
@@ -160,10 +166,7 @@ mod tests {
     #[test]
     fn unified() {
         let json = r#"{"memory":{"limit":5},"unified":{"memory.max":"7","io.max":"8:0 rbps=1\n8:16 wbps=2\n"}}"#;
-        assert_eq!(
-            writes(&v2(), json),
-            ["memory.max=5", "io.max=8:0 rbps=1", "io.max=8:16 wbps=2", "memory.max=7"]
-        );
+        assert_eq!(writes(&v2(), json), ["memory.max=5", "io.max=8:0 rbps=1", "io.max=8:16 wbps=2", "memory.max=7"]);
         fails(&v1(), r#"{"unified":{"memory.max":"7"}}"#, Kind::Unsupported, "memory");
         for key in ["cgroup.procs", "cgroup.subtree_control", "memory", "../memory.max"] {
             fails(&v2(), &format!(r#"{{"unified":{{"{key}":"1"}}}}"#), Kind::InvalidConfig, "unified");

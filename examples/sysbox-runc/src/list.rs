@@ -1,0 +1,78 @@
+//! state, list, ps.
+
+use crate::args::Format;
+use crate::log::rfc3339;
+use serde_json::json;
+use std::process::Command;
+use sysbox_core::error::SysResult;
+use sysbox_core::{Container, Error, Kind, Result, Runtime};
+
+fn document(c: &Container) -> serde_json::Value {
+    let s = c.state();
+    let created = c.created().map_or_else(String::new, |ms| rfc3339((ms / 1000) as i64));
+    json!({
+        "ociVersion": s.oci_version, "id": s.id, "pid": s.pid.unwrap_or(0), "status": s.status.to_string(),
+        "bundle": s.bundle, "rootfs": c.rootfs(), "created": created, "annotations": s.annotations, "owner": "root",
+    })
+}
+
+fn print_json(v: &serde_json::Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(v).map_err(|e| Error::new(Kind::System, format!("encode: {e}")))?;
+    println!("{text}");
+    Ok(())
+}
+
+pub(crate) fn state(runtime: &Runtime, id: &str) -> Result<u8> {
+    print_json(&document(&runtime.open(id)?)).map(|()| 0)
+}
+
+pub(crate) fn list(runtime: &Runtime, format: Format, quiet: bool) -> Result<u8> {
+    // One that is deleted meanwhile is no error.
+    let all: Vec<Container> = runtime.list()?.iter().filter_map(|id| runtime.open(id).ok()).collect();
+    if quiet {
+        all.iter().for_each(|c| println!("{}", c.id()));
+        return Ok(0);
+    }
+    let docs: Vec<_> = all.iter().map(document).collect();
+    if format == Format::Json {
+        let text = serde_json::to_string(&docs).map_err(|e| Error::new(Kind::System, format!("encode: {e}")))?;
+        println!("{text}");
+        return Ok(0);
+    }
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from)];
+    for d in &docs {
+        let text = |k: &str| d[k].as_str().map_or_else(|| d[k].to_string(), String::from);
+        rows.push([text("id"), text("pid"), text("status"), text("bundle"), text("created"), text("owner")]);
+    }
+    let width = |i: usize| rows.iter().map(|r| r[i].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    for r in &rows {
+        let line: Vec<String> = r.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();
+        println!("{}", line.join("  ").trim_end());
+    }
+    Ok(0)
+}
+
+pub(crate) fn ps(runtime: &Runtime, id: &str, format: Format, args: &[String]) -> Result<u8> {
+    let pids = runtime.open(id)?.processes()?;
+    if format == Format::Json {
+        println!("{}", json!(pids));
+        return Ok(0);
+    }
+    let args: Vec<&str> = if args.is_empty() { vec!["-ef"] } else { args.iter().map(String::as_str).collect() };
+    let out = Command::new("ps").args(&args).output().op("run ps")?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut lines = text.lines();
+    let header = lines.next().unwrap_or_default();
+    let column = header.split_whitespace().position(|h| h == "PID").ok_or_else(|| {
+        Error::invalid(format!("ps {args:?} prints no column PID: {}", String::from_utf8_lossy(&out.stderr).trim()))
+    })?;
+    println!("{header}");
+    for l in lines {
+        let pid = l.split_whitespace().nth(column).and_then(|p| p.parse().ok());
+        if pid.is_some_and(|p: i32| pids.contains(&p)) {
+            println!("{l}");
+        }
+    }
+    Ok(0)
+}
