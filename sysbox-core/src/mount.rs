@@ -128,10 +128,10 @@ pub(crate) fn new_fs(fstype: &str, source: Option<&str>, options: &[String], att
             e.within(format!("the kernel says \"{log}\""))
         }
     };
-    if let Some(s) = source {
-        rustix::mount::fsconfig_set_string(fs.as_fd(), "source", s)
-            .map_err(|e| fail(format!("fsconfig {fstype} source={s}"), e))?;
-    }
+    // As mount(8) would show it: software greps for "proc on /proc".
+    let source = source.unwrap_or(fstype);
+    rustix::mount::fsconfig_set_string(fs.as_fd(), "source", source)
+        .map_err(|e| fail(format!("fsconfig {fstype} source={source}"), e))?;
     for o in options {
         match o.split_once('=') {
             Some((k, v)) => rustix::mount::fsconfig_set_string(fs.as_fd(), k, v),

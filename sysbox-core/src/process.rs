@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Searched where the environment has no PATH.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A failed look-up, in runc's words, which Docker turns into exit status 127 or 126.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,7 +39,7 @@ struct Attach {
 ///
 /// # Errors
 /// What bpf(2) says: `EPERM` without `CAP_BPF`/`CAP_SYS_ADMIN`, `EINVAL` or `EACCES` from the verifier, `ENOSYS`.
-pub fn load_cgroup_device(program: &[u64]) -> Result<OwnedFd, Errno> {
+pub(crate) fn load_cgroup_device(program: &[u64]) -> Result<OwnedFd, Errno> {
     let mut attr = Load {
         prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
         insn_cnt: u32::try_from(program.len()).map_err(|_| Errno::E2BIG)?,
@@ -69,7 +69,7 @@ pub fn load_cgroup_device(program: &[u64]) -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// What bpf(2) says: `EPERM` if an ancestor carries an exclusive program, `EBADF` if the directory is not of a cgroup2 mount.
-pub fn attach_cgroup_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(crate) fn attach_cgroup_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut attr = Attach {
         // Descriptors of a live BorrowedFd are never negative.
         target_fd: cgroup.as_raw_fd().unsigned_abs(),
