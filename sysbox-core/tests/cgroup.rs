@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use sysbox_core::cgroup::{
-    self, devices, Access, DeviceKind, DeviceProgram, DeviceRule, Hierarchy, Layout, Paths, Plan, Version,
+    self, Access, DeviceKind, DeviceProgram, DeviceRule, Hierarchy, Layout, Paths, Plan, Version,
 };
 use sysbox_core::{Error, Kind};
 
@@ -396,76 +396,4 @@ fn v2_controllers_are_switched_on_for_the_node() {
     }
     created.unwrap();
     assert_eq!(limit.unwrap().trim(), "4194304");
-}
-
-/// The verifier takes whatever rules make.
-#[test]
-fn every_shape_of_program_loads() {
-    let name = "every_shape_of_program_loads";
-    if !nix::unistd::geteuid().is_root() {
-        return eprintln!("SKIP {name}: not root");
-    }
-    let numbers = [None, Some(0), Some(u32::MAX)];
-    for kind in [DeviceKind::All, DeviceKind::Block, DeviceKind::Char] {
-        for (allow, bits) in [(true, 7), (true, 1), (false, 7), (false, 6)] {
-            for (major, minor) in numbers.iter().flat_map(|a| numbers.iter().map(move |b| (*a, *b))) {
-                let rule = DeviceRule { allow, kind, major, minor, access: Access::from_bits(bits) };
-                for rules in [vec![rule], vec![DeviceRule::everything(!allow), rule], vec![rule; 40]] {
-                    let code = cgroup::device_program::program(&rules);
-                    if let Err(e) = sysbox_core::sys::bpf::load_cgroup_device(&code) {
-                        panic!("{rules:?}: {e}");
-                    }
-                }
-            }
-        }
-    }
-    assert!(devices::allows_everything(&[DeviceRule::everything(true)]));
-}
-
-/// `cargo test --release --test cgroup -- --ignored --nocapture --test-threads 1`
-#[test]
-#[ignore = "prints times, checks nothing"]
-fn what_it_costs() {
-    let Some(lab) = Lab::new("what_it_costs") else { return };
-    let plan = lab.plan(r#"{"memory":{"limit":67108864},"pids":{"limit":77},"cpu":{"shares":512}}"#, &docker_rules());
-    std::thread::sleep(Duration::from_millis(200));
-    for _ in 0..6 {
-        let t0 = Instant::now();
-        let layout = Layout::detect().unwrap();
-        let t1 = Instant::now();
-        let _ = cgroup::plan(&layout, &lab.parent, None, &docker_rules(), OWNER).unwrap();
-        let t2 = Instant::now();
-        cgroup::create(&plan).unwrap();
-        let t3 = Instant::now();
-        let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let t4 = Instant::now();
-        cgroup::join(&plan, child.id()).unwrap();
-        let t5 = Instant::now();
-        drop(child.stdin.take());
-        child.wait().unwrap();
-        let t6 = Instant::now();
-        plan.paths().remove().unwrap();
-        let t7 = Instant::now();
-        eprintln!(
-            "detect {:?}, plan {:?}, create {:?}, join {:?}, remove {:?}",
-            t1 - t0,
-            t2 - t1,
-            t3 - t2,
-            t5 - t4,
-            t7 - t6
-        );
-        std::thread::sleep(Duration::from_millis(200));
-        cgroup::create(&plan).unwrap();
-        let took = std::thread::scope(|s| {
-            let moved = s.spawn(|| {
-                let t0 = Instant::now();
-                cgroup::join_self_v1(&plan.nodes).unwrap();
-                t0.elapsed()
-            });
-            moved.join().unwrap()
-        });
-        eprintln!("join_self_v1 {took:?}");
-        plan.paths().remove().unwrap();
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }

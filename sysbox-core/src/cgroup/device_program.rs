@@ -118,6 +118,7 @@ fn push_rule(code: &mut Vec<Instruction>, rule: &DeviceRule) {
 mod tests {
     use super::super::devices::{allowed, tests::any_rules, tests::requests};
     use super::*;
+    use crate::cgroup::{Access, DeviceKind};
     use proptest::prelude::*;
 
     /// Runs an encoded program; panics on anything the kernel's verifier would refuse.
@@ -209,6 +210,29 @@ mod tests {
                 }
             }
             prop_assert!(reached.iter().all(|r| *r));
+        }
+    }
+
+    /// The verifier takes whatever rules make.
+    #[test]
+    fn every_shape_of_program_loads() {
+        let name = "every_shape_of_program_loads";
+        if !nix::unistd::geteuid().is_root() {
+            return eprintln!("SKIP {name}: not root");
+        }
+        let numbers = [None, Some(0), Some(u32::MAX)];
+        for kind in [DeviceKind::All, DeviceKind::Block, DeviceKind::Char] {
+            for (allow, bits) in [(true, 7), (true, 1), (false, 7), (false, 6)] {
+                for (major, minor) in numbers.iter().flat_map(|a| numbers.iter().map(move |b| (*a, *b))) {
+                    let rule = DeviceRule { allow, kind, major, minor, access: Access::from_bits(bits) };
+                    for rules in [vec![rule], vec![DeviceRule::everything(!allow), rule], vec![rule; 40]] {
+                        let code = program(&rules);
+                        if let Err(e) = crate::sys::bpf::load_cgroup_device(&code) {
+                            panic!("{rules:?}: {e}");
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn run_elsewhere(
 
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     let name = hook.args.first().cloned().unwrap_or_else(|| hook.path.display().to_string());
-    let log = OwnedFd::from(rustix::fs::memfd_create("hook", rustix::fs::MemfdFlags::CLOEXEC).op("memfd_create")?);
+    let log = rustix::fs::memfd_create("hook", rustix::fs::MemfdFlags::CLOEXEC).op("memfd_create")?;
     let out = |log: &OwnedFd| log.try_clone().map(Stdio::from).op("dup");
     let mut child = Command::new(&hook.path)
         .arg0(name)

@@ -4,6 +4,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// libc's constant has lost this bit to an int.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Who returned.
 #[derive(Debug)]
 pub(crate) enum Fork {
@@ -30,7 +33,7 @@ pub(crate) fn fork(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<For
     // SAFETY: clone_args is plain integers; all zero is its documented default.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     if let Some(dir) = cgroup {
-        flags |= libc::CLONE_INTO_CGROUP as u64;
+        flags |= CLONE_INTO_CGROUP;
         args.cgroup = dir.as_raw_fd() as u64;
     }
     args.flags = flags;

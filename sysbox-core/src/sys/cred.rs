@@ -117,13 +117,10 @@ pub(crate) fn set_caps(sets: &CapSets) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into())?;
     for cap in 0..=last_cap() {
         if sets.ambient & (1 << cap) != 0 {
+            let raise = libc::PR_CAP_AMBIENT_RAISE;
             // SAFETY: integer arguments only.
-            check(
-                unsafe {
-                    libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(cap), 0, 0)
-                }
-                .into(),
-            )?;
+            let r = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, libc::c_ulong::from(cap), 0, 0) };
+            check(r.into())?;
         }
     }
     Ok(())
