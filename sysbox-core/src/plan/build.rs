@@ -55,14 +55,14 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     })
 }
 
-/// A name that is a file name and safe to print.
+/// A name that is a file name, with room for what is put around it, and safe to print.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`].
 pub fn check_id(id: &str) -> Result<()> {
     let ok = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-    if id.is_empty() || id.len() > 1024 || !id.chars().all(ok) || id == "." || id == ".." {
-        return Err(Error::invalid(format!("container id {id:?}: letters, digits and _ + - . only, not empty")));
+    if id.is_empty() || id.len() > 240 || !id.chars().all(ok) || id == "." || id == ".." {
+        return Err(Error::invalid(format!("container id {id:?}: up to 240 letters, digits and _ + - .")));
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ impl SystemContainer {
         self
     }
 
-    /// Path of its control group below each hierarchy's mount; `/sysbox/<id>` if not called.
+    /// Path of its control group below each hierarchy's mount; `/sysbox-<id>` if not called.
     #[must_use]
     pub fn cgroup(mut self, path: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(path.into());
