@@ -311,7 +311,7 @@ impl Container {
     /// process that lives. Whatever it is, calling it again goes on where it failed.
     pub fn delete(&self, force: bool) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
-        let lock = self.lock_for_delete()?;
+        let lock = self.dir.lock()?;
         if !force {
             self.expect_status(&[Status::Stopped, Status::Created], "delete")?;
         }
@@ -333,22 +333,6 @@ impl Container {
         this.runtime.clean(&this.dir)?;
         drop(lock);
         Ok(())
-    }
-
-    fn lock_for_delete(&self) -> Result<std::fs::File> {
-        let end = std::time::Instant::now() + std::time::Duration::from_millis(DEATH_MS as u64);
-        loop {
-            if let Some(lock) = self.dir.try_lock()? {
-                return Ok(lock);
-            }
-            if std::time::Instant::now() > end {
-                return Err(Error::new(
-                    Kind::Busy,
-                    format!("container {} is being made or deleted by another process", self.id),
-                ));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
     }
 
     fn end_init(&self) -> Result<()> {

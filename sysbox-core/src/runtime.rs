@@ -37,6 +37,9 @@ pub enum StageProgram {
     SelfExe,
     /// A `sysbox-stage` of the same build.
     Path(PathBuf),
+    /// A forked copy of this process: the fastest, and only for a small program with one thread, ideally a static one. With
+    /// more threads every operation fails with EDEADLK.
+    Fork,
 }
 
 /// Standard streams and other descriptors of a program in a container.
@@ -155,8 +158,7 @@ impl Runtime {
         bundle: &Path,
         options: CreateOptions,
     ) -> Result<Container> {
-        let lock =
-            dir.try_lock()?.ok_or_else(|| Error::new(Kind::Busy, "the container is being deleted:").at(dir.path()))?;
+        let lock = dir.lock()?;
         let maps = self.maps(dir, spec)?;
         let facts = Facts::gather(spec, bundle)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::protocol::{Fd, Reply, Request, Work, STAGE_NAME, VERSION};
 use crate::sys::channel::Channel;
 use crate::sys::{cred, fd};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// To be called first in `main` of a program that is its own stage. Returns at once unless the library started this
@@ -29,14 +29,30 @@ pub fn dispatch() {
 
 /// The whole stage program.
 pub fn main() -> i32 {
-    let channel = match fd::adopt(0) {
-        Ok(s) => Channel::new(UnixStream::from(s)),
+    match fd::adopt(0) {
+        Ok(s) => answer(&Channel::new(UnixStream::from(s))),
         Err(_) => {
             eprintln!("{STAGE_NAME}: started by hand; it is run by the library");
-            return 2;
+            2
         }
-    };
-    match work(&channel) {
+    }
+}
+
+/// The stage in a forked copy of the caller. The socket takes the place of standard input, as in the program.
+pub(crate) fn main_on(socket: Channel) -> i32 {
+    let socket = socket.into_fd();
+    match fd::dup_to(socket.as_fd(), 0) {
+        // The caller's copies of whatever is open are closed by number; none of their owners in this copy is ever dropped.
+        Ok(()) => {
+            std::mem::forget(socket);
+            main()
+        }
+        Err(_) => 1,
+    }
+}
+
+fn answer(channel: &Channel) -> i32 {
+    match work(channel) {
         Ok(reply) => i32::from(channel.send(&reply, &[]).is_err()),
         Err(e) => {
             // The caller may be gone; there is nobody else to tell.

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// A stage that lost its caller needs moments; one that makes a container, seconds at most.
+const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// State of a container as the OCI runtime specification has it (runtime.md#state).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -138,15 +141,45 @@ impl StateDir {
         })
     }
 
-    /// Takes the lock that is held while the container is being made. `None` if somebody else holds it.
+    /// Takes the lock that is held while the container is being made or deleted: of the directory itself. `None` if
+    /// somebody else holds it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if the directory is gone, or another container's by now.
     pub(crate) fn try_lock(&self) -> Result<Option<std::fs::File>> {
-        let path = self.0.join("lock");
-        let file =
-            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).op_at("open", &path)?;
+        use std::os::unix::fs::MetadataExt;
+        let gone = || Error::new(Kind::NotFound, "container does not exist:").at(&self.0);
+        let file = match std::fs::File::open(&self.0) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+            r => r.op_at("open", &self.0)?,
+        };
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(Error::sys("flock", e.raw_os_error()).at(path)),
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(Error::sys("flock", e.raw_os_error()).at(&self.0)),
+        }
+        // Whoever held it may have deleted the container, and a new one may have its name.
+        let (held, named) = (file.metadata().op_at("stat", &self.0)?, std::fs::metadata(&self.0).map_err(|_| gone())?);
+        if (held.dev(), held.ino()) != (named.dev(), named.ino()) {
+            return Err(gone());
+        }
+        Ok(Some(file))
+    }
+
+    /// As [`StateDir::try_lock`], waiting for up to ten seconds.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] after that.
+    pub(crate) fn lock(&self) -> Result<std::fs::File> {
+        let end = std::time::Instant::now() + LOCK_PATIENCE;
+        loop {
+            if let Some(lock) = self.try_lock()? {
+                return Ok(lock);
+            }
+            if std::time::Instant::now() > end {
+                return Err(Error::new(Kind::Busy, "another process is making or deleting the container:").at(&self.0));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 
