@@ -142,7 +142,10 @@ impl Runtime {
         let bundle = bundle.canonicalize().op_at("bundle", bundle)?;
         let dir = StateDir::new(&self.root, id);
         dir.create()?;
-        let made = self.create_in(&dir, id, spec, &bundle, options);
+        // Held to the end: what is cleaned after a failure must be ours still.
+        let lock = dir.lock()?;
+        let made =
+            lock.try_clone().op("dup").and_then(|lock| self.create_in(&dir, lock.into(), id, spec, &bundle, options));
         if made.is_err() {
             // The first error is the one that counts.
             let _ = self.clean(&dir);
@@ -153,12 +156,12 @@ impl Runtime {
     fn create_in(
         &self,
         dir: &StateDir,
+        lock: OwnedFd,
         id: &str,
         spec: &Spec,
         bundle: &Path,
         options: CreateOptions,
     ) -> Result<Container> {
-        let lock = dir.lock()?;
         let maps = self.maps(dir, spec)?;
         let facts = Facts::gather(spec, bundle)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
@@ -178,34 +181,16 @@ impl Runtime {
         let listener = listen(dir)?;
         let mut fds = options.stdio.into_fds()?;
         fds.push((Fd::Listener, listener));
-        fds.push((Fd::Lock, lock.into()));
-        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
-        let mut init = None;
-        let result = loop {
-            match stage.reply() {
-                Ok(Reply::Cloned(pid)) => {
-                    init = pidfd::open(pid).ok();
-                    record.init = Init::of(pid);
-                    if let Err(e) = dir.save(&record) {
-                        break Err(e);
-                    }
-                }
-                Ok(Reply::Done(_)) => break Ok(()),
-                Ok(Reply::Failed(e)) | Err(e) => break Err(e),
-            }
-        };
-        if result.is_err() {
-            if let Some(init) = &init {
-                let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
-            }
-        }
-        stage.finish();
+        fds.push((Fd::Lock, lock));
+        let stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
+        let (init, result) = follow(stage, dir, &mut record);
         match (result, init) {
             (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init))),
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), init) => {
                 if let Some(init) = init {
-                    // Its zombie is ours to bury.
+                    // The stage may have been killed before it could; its zombie is ours to bury.
+                    let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
                     let _ = pidfd::wait_gone(init.as_fd(), 5000);
                     let _ = pidfd::reap(init.as_fd());
                 }
@@ -270,6 +255,26 @@ impl Runtime {
     pub(crate) fn spawn(&self, work: Work, fds: Vec<(Fd, OwnedFd)>) -> Result<Spawned> {
         Spawned::start(&self.stage, work, fds)
     }
+}
+
+/// Hears a creating stage to its end: init, once there is one, and how it went. The record follows.
+fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<OwnedFd>, Result<()>) {
+    let mut init = None;
+    let result = loop {
+        match stage.reply() {
+            Ok(Reply::Cloned(pid)) => {
+                init = pidfd::open(pid).ok();
+                record.init = Init::of(pid);
+                if let Err(e) = dir.save(record) {
+                    break Err(e);
+                }
+            }
+            Ok(Reply::Done(_)) => break Ok(()),
+            Ok(Reply::Failed(e)) | Err(e) => break Err(e),
+        }
+    };
+    stage.finish();
+    (init, result)
 }
 
 fn clean_cgroup(paths: &cgroup::Paths) -> Result<()> {
