@@ -265,7 +265,7 @@ fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<Ow
             Ok(Reply::Cloned(pid)) => {
                 init = pidfd::open(pid).ok();
                 record.init = Init::of(pid);
-                if let Err(e) = dir.save(record) {
+                if let Some(Err(e)) = record.init.as_ref().map(|i| dir.save_init(i)) {
                     break Err(e);
                 }
             }

@@ -59,7 +59,8 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// `state.json`: all that later calls need.
+/// `state.json` and `init.json`: all that later calls need. The second is a file of its own because it is known only later,
+/// and because replacing a file makes some file systems write it to the disk at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) oci_version: String,
@@ -69,6 +70,7 @@ pub(crate) struct Record {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Milliseconds since 1970.
     pub(crate) created: u64,
+    #[serde(skip)]
     pub(crate) init: Option<Init>,
     pub(crate) maps: Maps,
     pub(crate) cgroup: cgroup::Paths,
@@ -190,8 +192,11 @@ impl StateDir {
     }
 
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
-        let json = serde_json::to_vec(record).map_err(|e| Error::new(Kind::System, format!("encode state: {e}")))?;
-        self.write("state.json", &json)
+        self.write("state.json", &encode(record)?)
+    }
+
+    pub(crate) fn save_init(&self, init: &Init) -> Result<()> {
+        self.write("init.json", &encode(init)?)
     }
 
     /// The record; `None` if making the container was cut short before it was written.
@@ -208,8 +213,13 @@ impl StateDir {
             }
             Err(e) => return Err(Error::sys("read", e.raw_os_error().unwrap_or(libc::EIO)).at(&path)),
         };
-        let record = serde_json::from_slice(&json)
-            .map_err(|e| Error::new(Kind::System, format!("state is damaged ({e}):")).at(&path))?;
+        let damaged = |e: serde_json::Error| Error::new(Kind::System, format!("state is damaged ({e}):")).at(&path);
+        let mut record: Record = serde_json::from_slice(&json).map_err(damaged)?;
+        record.init = match std::fs::read(self.0.join("init.json")) {
+            Ok(json) => Some(serde_json::from_slice(&json).map_err(damaged)?),
+            // Not known yet, or being deleted.
+            Err(_) => None,
+        };
         Ok(Some(record))
     }
 
@@ -221,6 +231,10 @@ impl StateDir {
             _ => Ok(()),
         }
     }
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::new(Kind::System, format!("encode state: {e}")))
 }
 
 #[cfg(test)]
