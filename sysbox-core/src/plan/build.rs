@@ -10,6 +10,9 @@ use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 
+/// Annotation: `true` lets inner software lower its `oom_score_adj` to −999 though the container has no memory limit.
+pub const OOM_FLOOR: &str = "sysbox.oom-floor";
+
 /// Plans a system container named `id` from the configuration in `bundle`.
 ///
 /// # Errors
@@ -31,6 +34,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         seccomp: linux.seccomp().as_ref(),
         memory_limited: resources.memory().as_ref().and_then(|m| m.limit()).is_some_and(|l| l > 0),
         can_lower_oom: facts.can_lower_oom,
+        floor_asked: oci.annotations().as_ref().and_then(|a| a.get(OOM_FLOOR)).is_some_and(|v| v == "true"),
         systemd,
     };
     let process = process::plan(process, &cx, &mut notes)?;

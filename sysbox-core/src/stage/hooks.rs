@@ -14,6 +14,8 @@ use std::process::{Command, Stdio};
 /// Runs the hooks one after the other in this process's namespaces.
 pub(super) fn run_here(hooks: &[Hook], state: &OciState, point: &str) -> Result<()> {
     let state = serde_json::to_vec(state).map_err(|e| Error::new(Kind::Protocol, format!("encode state: {e}")))?;
+    // The stage's own is zero, which no program expects.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     for hook in hooks {
         run_one(hook, &state).map_err(|e| e.within(format!("{point} hook")))?;
     }
