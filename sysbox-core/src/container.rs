@@ -94,13 +94,8 @@ impl Container {
             None => self.unfinished_status(),
             Some(init) if !init.alive() => Status::Stopped,
             Some(_) if record.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
-            Some(_) if self.dir.socket().exists() => {
-                // The lock is free once the stage is through.
-                match self.dir.try_lock() {
-                    Ok(None) => Status::Creating,
-                    _ => Status::Created,
-                }
-            }
+            Some(_) if self.dir.socket().exists() => Status::Created,
+            Some(_) if self.dir.unfinished_socket().exists() => Status::Creating,
             Some(_) => Status::Running,
         }
     }

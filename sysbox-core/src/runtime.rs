@@ -269,7 +269,7 @@ fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<Ow
                     break Err(e);
                 }
             }
-            Ok(Reply::Done(_)) => break Ok(()),
+            Ok(Reply::Done(_)) => break dir.finish(),
             Ok(Reply::Failed(e)) | Err(e) => break Err(e),
         }
     };
@@ -307,6 +307,6 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
 fn listen(dir: &StateDir) -> Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let handle = std::fs::File::open(dir.path()).op_at("open", dir.path())?;
-    let path = format!("/proc/self/fd/{}/start.sock", handle.as_raw_fd());
-    UnixListener::bind(path).op_at("bind", dir.socket()).map(Into::into)
+    let path = format!("/proc/self/fd/{}/init.sock", handle.as_raw_fd());
+    UnixListener::bind(path).op_at("bind", dir.unfinished_socket()).map(Into::into)
 }

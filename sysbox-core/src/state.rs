@@ -124,8 +124,19 @@ impl StateDir {
         &self.0
     }
 
+    /// Where init waits for the start. Exists exactly while the container is created and not started.
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("start.sock")
+    }
+
+    /// The same before the container is finished.
+    pub(crate) fn unfinished_socket(&self) -> PathBuf {
+        self.0.join("init.sock")
+    }
+
+    /// Declares the container created.
+    pub(crate) fn finish(&self) -> Result<()> {
+        std::fs::rename(self.unfinished_socket(), self.socket()).op_at("rename to", self.socket())
     }
 
     /// Makes the directory; its name is the container's, so this decides who owns it.
