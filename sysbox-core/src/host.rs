@@ -32,7 +32,7 @@ pub struct Facts {
     pub program: Option<PathBuf>,
     /// Sources of the binds in the configuration; those that do not exist are absent.
     pub sources: BTreeMap<PathBuf, PathFact>,
-    /// Mount targets of the configuration, with links resolved inside the root file system.
+    /// Mount targets of the configuration, and `kernel_dirs`, with links resolved inside the root file system.
     pub targets: BTreeMap<PathBuf, PathBuf>,
 }
 
@@ -107,10 +107,12 @@ impl Facts {
                 targets.insert(target, root.resolve_existing(&t));
             }
         }
+        let kernel_dirs = kernel_dirs(&release);
+        targets.extend(kernel_dirs.iter().map(|d| (d.clone(), root.resolve_existing(d))));
         Ok(Facts {
             targets,
             cgroups: Layout::detect()?,
-            kernel_dirs: kernel_dirs(&release),
+            kernel_dirs,
             release,
             time_namespace: Path::new("/proc/self/ns/time").exists(),
             can_lower_oom: crate::sys::cred::has_cap(CAP_SYS_RESOURCE),

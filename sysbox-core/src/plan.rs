@@ -13,6 +13,8 @@ mod mounts;
 mod options;
 mod process;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use crate::cgroup;
 use crate::idmap::Maps;

@@ -39,6 +39,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     };
     let process = process::plan(process, &cx, &mut notes)?;
     let node = cgroup::container_path(linux.cgroups_path().as_deref(), id)?;
+    let domainname = domainname(oci.domainname().as_deref(), linux)?;
     Ok(Plan {
         id: id.to_owned(),
         oci_version: oci.version().clone(),
@@ -50,7 +51,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         locked: sets.locked,
         attached: sets.attached,
         hostname: name(oci.hostname().as_deref(), "hostname")?,
-        domainname: name(oci.domainname().as_deref(), "domainname")?,
+        domainname,
         sysctls: sysctls(linux, &maps, &mut notes)?,
         process,
         hooks: hooks(oci.hooks().as_ref())?,
@@ -131,8 +132,24 @@ fn name(value: Option<&str>, field: &str) -> Result<Option<String>> {
     }
 }
 
+/// Docker passes it as a sysctl, which the container's root may not write: the call that sets it is allowed.
+const DOMAINNAME: &str = "kernel.domainname";
+
+fn domainname(field: Option<&str>, linux: &oci::Linux) -> Result<Option<String>> {
+    let field = name(field, "domainname")?;
+    let sysctl = linux.sysctl().as_ref().and_then(|s| s.get(DOMAINNAME));
+    let sysctl = name(sysctl.map(String::as_str), DOMAINNAME)?;
+    match (&field, &sysctl) {
+        (Some(a), Some(b)) if a != b => {
+            Err(Error::invalid(format!("domainname is {a:?} and the sysctl {DOMAINNAME} is {b:?}")))
+        }
+        _ => Ok(field.or(sysctl)),
+    }
+}
+
 fn sysctls(linux: &oci::Linux, maps: &Maps, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, String)>> {
     let mut all: Vec<_> = linux.sysctl().clone().unwrap_or_default().into_iter().collect();
+    all.retain(|(key, _)| key != DOMAINNAME);
     all.sort();
     let mut out = Vec::new();
     for (key, value) in all {
