@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::process_for_exec;
-use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Work};
+use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Starting, Work};
 use crate::runtime::{Runtime, Stdio};
 use crate::spec::Spec;
 use crate::state::{Init, OciState, Record, StateDir, Status};
@@ -27,6 +27,8 @@ pub struct Container {
     /// `None`: making it was cut short before anything but the directory existed.
     record: Option<Record>,
     pidfd: Option<OwnedFd>,
+    /// Of the state directory.
+    identity: (u64, u64),
 }
 
 /// How a program is run in a container.
@@ -45,11 +47,13 @@ pub struct Child {
 
 impl Container {
     pub(crate) fn new(runtime: Runtime, dir: StateDir, record: Record, pidfd: Option<OwnedFd>) -> Self {
-        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd }
+        let identity = dir.identity().unwrap_or_default();
+        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity }
     }
 
     pub(crate) fn unfinished(runtime: Runtime, dir: StateDir, id: &str) -> Self {
-        Container { runtime, dir, id: id.into(), record: None, pidfd: None }
+        let identity = dir.identity().unwrap_or_default();
+        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity }
     }
 
     /// Its name.
@@ -151,7 +155,12 @@ impl Container {
             r => r.op_at("connect to", self.dir.socket())?,
         };
         let channel = Channel::new(socket);
-        channel.send(&Start, &[])?;
+        // Without this answer somebody else's start came first, or init is dead.
+        let heard = channel.send(&Start, &[]).and_then(|()| channel.recv::<Starting>());
+        if !matches!(heard, Ok(Some(_))) {
+            self.expect_status(&[Status::Created], "start")?;
+            return Err(Error::new(Kind::Protocol, format!("init of container {} does not answer", self.id)));
+        }
         let answer = channel.recv::<StartFailed>()?;
         let _ = std::fs::remove_file(self.dir.socket());
         if let Some((StartFailed(e), _)) = answer {
@@ -172,7 +181,7 @@ impl Container {
         let reply = stage.reply();
         stage.finish();
         match reply? {
-            Reply::Failed(e) => Err(e),
+            (Reply::Failed(e), _) => Err(e),
             _ => Ok(()),
         }
     }
@@ -182,14 +191,20 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] if it is not running.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        let gone = || Error::new(Kind::WrongState, format!("cannot signal container {}: it is not running", self.id));
+        // runc's words, which containerd knows.
+        let gone = || Error::new(Kind::WrongState, "container not running");
         let init = self.record()?.init.filter(Init::alive).ok_or_else(gone)?;
         let pidfd = pidfd::open(init.pid).map_err(|_| gone())?;
         // Between the look and the open the number may have changed hands.
         if !init.alive() {
             return Err(gone());
         }
-        pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))
+        pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
+        // Frozen by v1, it would not die before it is thawed.
+        if signal == libc::SIGKILL && self.status() == Status::Paused {
+            self.record()?.cgroup.thaw()?;
+        }
+        Ok(())
     }
 
     /// Sends a signal to every process of the container.
@@ -268,8 +283,12 @@ impl Container {
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
         let reply = stage.reply();
         let child = match reply? {
-            Reply::Done(Some(pid)) => pidfd::open(pid).op("pidfd_open").map(|pidfd| Child { pid, pidfd }),
-            Reply::Failed(e) => Err(e),
+            (Reply::Done(Some(pid)), fds) => fds
+                .into_iter()
+                .next()
+                .map(|pidfd| Child { pid, pidfd })
+                .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
+            (Reply::Failed(e), _) => Err(e),
             _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
         };
         stage.finish();
@@ -307,6 +326,10 @@ impl Container {
     pub fn delete(&self, force: bool) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
         let lock = self.dir.lock()?;
+        // The name may have gone to another container since this handle was made.
+        if self.dir.identity()? != self.identity {
+            return Err(Error::new(Kind::NotFound, format!("container {} has been deleted", self.id)));
+        }
         if !force {
             self.expect_status(&[Status::Stopped, Status::Created], "delete")?;
         }
@@ -338,9 +361,8 @@ impl Container {
             return Ok(());
         }
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
-        if record.cgroup.is_frozen().unwrap_or(false) {
-            record.cgroup.thaw()?;
-        }
+        // With all that it started, and thawed: what is frozen does not die, and init waits for its children's end.
+        record.cgroup.kill_all()?;
         if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
             return Err(Error::new(
                 Kind::Busy,

@@ -2,7 +2,6 @@
 
 mod spawn;
 
-use crate::cgroup;
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::host::Facts;
@@ -12,7 +11,7 @@ use crate::plan::build::check_id;
 use crate::plan::{self, Plan};
 use crate::protocol::{Fd, Reply, Work};
 use crate::spec::Spec;
-use crate::state::{Init, Record, StateDir};
+use crate::state::{Init, Record, StateDir, CLAIM};
 use crate::sys::pidfd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -209,7 +208,13 @@ impl Runtime {
     /// Takes away everything a container has on the host. Its processes are killed.
     pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
         if let Ok(Some(record)) = dir.load() {
-            clean_cgroup(&record.cgroup)?;
+            if dir.path().join(CLAIM).exists() {
+                record.cgroup.kill_all()?;
+                record.cgroup.remove()?;
+            } else {
+                // Made a moment before the end, or somebody else's: empty ones are nobody's loss.
+                record.cgroup.remove_empty();
+            }
         }
         if let Ok(owner) = Owner::of(dir.path()) {
             self.pool()?.release(&owner)?;
@@ -262,28 +267,20 @@ fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<Ow
     let mut init = None;
     let result = loop {
         match stage.reply() {
-            Ok(Reply::Cloned(pid)) => {
-                init = pidfd::open(pid).ok();
+            Ok((Reply::Cloned(pid), fds)) => {
+                // The stage's own: the number may be another process's by now.
+                init = fds.into_iter().next();
                 record.init = Init::of(pid);
                 if let Some(Err(e)) = record.init.as_ref().map(|i| dir.save_init(i)) {
                     break Err(e);
                 }
             }
-            Ok(Reply::Done(_)) => break dir.finish(),
-            Ok(Reply::Failed(e)) | Err(e) => break Err(e),
+            Ok((Reply::Done(_), _)) => break dir.finish(),
+            Ok((Reply::Failed(e), _)) | Err(e) => break Err(e),
         }
     };
     stage.finish();
     (init, result)
-}
-
-fn clean_cgroup(paths: &cgroup::Paths) -> Result<()> {
-    // Frozen processes do not die.
-    if paths.is_frozen().unwrap_or(false) {
-        paths.thaw()?;
-    }
-    paths.kill_all()?;
-    paths.remove()
 }
 
 fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Marks that the cgroups of the record were made for this container.
+pub(crate) const CLAIM: &str = "cgroups-made";
+
 /// A stage that lost its caller needs moments; one that makes a container, seconds at most.
 const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -118,6 +121,13 @@ pub(crate) struct StateDir(PathBuf);
 impl StateDir {
     pub(crate) fn new(root: &Path, id: &str) -> Self {
         StateDir(root.join(id))
+    }
+
+    /// Device and inode of the directory, which no two containers share at a time.
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let m = std::fs::metadata(&self.0).op_at("stat", &self.0)?;
+        Ok((m.dev(), m.ino()))
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -96,12 +96,12 @@ fn root(spec: &Spec, bundle: &Path, facts: &Facts, maps: &Maps) -> Result<RootFs
     })
 }
 
-/// The configuration's rules, and after them those of the nodes every container has: engines deny /dev/fuse by name.
+/// Nothing is allowed but what the configuration and, after it, every container's own nodes need: engines deny /dev/fuse by
+/// name, and an image may hold device nodes that its root would otherwise open.
 fn device_rules(resources: &oci::LinuxResources) -> Result<Vec<cgroup::DeviceRule>> {
-    let mut rules = cgroup::devices::from_oci(resources.devices().as_deref().unwrap_or_default())?;
-    if !rules.is_empty() {
-        rules.extend(devices::rules());
-    }
+    let mut rules = vec![cgroup::DeviceRule::everything(false)];
+    rules.extend(cgroup::devices::from_oci(resources.devices().as_deref().unwrap_or_default())?);
+    rules.extend(devices::rules());
     Ok(rules)
 }
 
