@@ -259,6 +259,7 @@ fn number_streams(streams: Vec<(i32, OwnedFd)>, report: &mut Option<OwnedFd>) ->
     // From here on the numbers say what is open. Their former owners in this process are never dropped.
     std::mem::forget((high, streams, std::mem::replace(report, kept)));
     unused
+        .into_iter()
         .map(|n| (n, n))
         .chain([(top as u32 + 1, keep - 1), (keep.saturating_add(1), u32::MAX)])
         .try_for_each(|(from, to)| fd::close_range(from, to).op("close_range"))
