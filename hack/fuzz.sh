@@ -36,6 +36,7 @@ for target in "$@"; do
   # Inputs worth keeping in git are in fuzz/seeds; what a run finds goes to the corpus.
   inputs=("$corpus")
   [[ ! -d fuzz/seeds/$target ]] || inputs+=("fuzz/seeds/$target")
+  [[ ! -e fuzz/dictionaries/$target ]] || inputs+=("-dict=fuzz/dictionaries/$target")
   echo "== fuzz $target, $each s"
   "fuzz/target/$host/release/$target" "${inputs[@]}" -max_total_time="$each" -timeout=10 -rss_limit_mb=4096 \
     -artifact_prefix="fuzz/artifacts/$target-" -print_final_stats=1 -verbosity=0 </dev/null || { status=1; echo "fuzz: $target has a finding"; }
