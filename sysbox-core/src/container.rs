@@ -38,7 +38,8 @@ pub struct ExecOptions {
     pub stdio: Stdio,
 }
 
-/// A program running in a container; a child of this process.
+/// A program running in a container; a child of this process, which must wait for it: while it is a zombie the container's
+/// init cannot end. Dropping the handle buries it if it has ended.
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
@@ -86,7 +87,7 @@ impl Container {
         self.record().map(|r| &r.maps)
     }
 
-    /// When it was made, in milliseconds since 1970.
+    /// When it was made, in nanoseconds since 1970.
     pub fn created(&self) -> Option<u64> {
         self.record.as_ref().map(|r| r.created)
     }
@@ -159,7 +160,10 @@ impl Container {
         let heard = channel.send(&Start, &[]).and_then(|()| channel.recv::<Starting>());
         if !matches!(heard, Ok(Some(_))) {
             self.expect_status(&[Status::Created], "start")?;
-            return Err(Error::new(Kind::Protocol, format!("init of container {} does not answer", self.id)));
+            return Err(Error::new(
+                Kind::WrongState,
+                format!("cannot start container {}: its init has ended", self.id),
+            ));
         }
         let answer = channel.recv::<StartFailed>()?;
         let _ = std::fs::remove_file(self.dir.socket());
@@ -288,7 +292,13 @@ impl Container {
                 .next()
                 .map(|pidfd| Child { pid, pidfd })
                 .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
-            (Reply::Failed(e), _) => Err(e),
+            (Reply::Failed(e), fds) => {
+                if let Some(failed) = fds.first() {
+                    let _ = pidfd::wait_gone(failed.as_fd(), DEATH_MS);
+                    let _ = pidfd::reap(failed.as_fd());
+                }
+                Err(e)
+            }
             _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
         };
         stage.finish();
@@ -326,8 +336,11 @@ impl Container {
     pub fn delete(&self, force: bool) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
         let lock = self.dir.lock()?;
-        // The name may have gone to another container since this handle was made.
-        if self.dir.identity()? != self.identity {
+        // The name may have gone to another container since this handle was made, and even its directory's inode.
+        let now = self.dir.load()?.map(|r| r.created);
+        if self.dir.identity()? != self.identity
+            || (self.record.is_some() && now != self.record.as_ref().map(|r| r.created))
+        {
             return Err(Error::new(Kind::NotFound, format!("container {} has been deleted", self.id)));
         }
         if !force {
@@ -368,11 +381,17 @@ impl Container {
                 Kind::Busy,
                 format!("init of container {} (pid {}) does not die", self.id, init.pid),
             )
-            .hint("a process in uninterruptible sleep; see /proc/PID/stack"));
+            .hint("an exec that its caller has not waited for keeps it, or a process in uninterruptible sleep"));
         }
         // If it is our child, its zombie must not stay.
         let _ = pidfd::reap(pidfd.as_fd());
         Ok(())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = pidfd::reap(self.pidfd.as_fd());
     }
 }
 

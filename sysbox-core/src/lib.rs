@@ -46,6 +46,7 @@ pub use container::{Child, Container, ExecOptions};
 pub use error::{Error, Kind, Result};
 pub use runtime::{CreateOptions, Runtime, Stdio};
 pub use spec::{Spec, SystemContainer};
+pub use state::Status;
 pub use sys::fd::dup_number;
 pub use sys::pidfd::Exit;
 pub use sys::pty::copy_terminal_size;

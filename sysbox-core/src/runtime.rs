@@ -284,7 +284,7 @@ fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<Ow
 }
 
 fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
     Ok(Record {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),

@@ -71,7 +71,7 @@ pub(crate) struct Record {
     pub(crate) bundle: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Milliseconds since 1970.
+    /// Nanoseconds since 1970: also tells containers of one name apart.
     pub(crate) created: u64,
     #[serde(skip)]
     pub(crate) init: Option<Init>,

@@ -49,7 +49,8 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
             drop(theirs);
             // Executing closes the other end without a word.
             match ours.recv::<Error>()? {
-                Some((error, _)) => Err(error),
+                // The caller's child in any case: it must be buried, or the container's init cannot end.
+                Some((error, _)) => caller.send(&Reply::Failed(error), &[pidfd.as_fd()]),
                 None => caller.send(&Reply::Done(Some(pid)), &[pidfd.as_fd()]),
             }
         }
