@@ -1,14 +1,14 @@
-//! What a container's root must not be able to do, tried from inside.
+//! Mounts that protect something, and a container's root that tries to be rid of them.
 
 mod common;
 
-use common::{debian, make_dir, Guard, Lab};
+use common::{debian, make_dir, perl, Guard, Lab};
 use serde_json::json;
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use sysbox_core::SystemContainer;
 
 /// A container whose protected mounts all cover something: what is underneath must stay hidden.
-fn protected<'a>(lab: &'a Lab, system: SystemContainer, tree: &std::path::Path) -> Guard<'a> {
+fn protected<'a>(lab: &'a Lab, system: SystemContainer, tree: &Path) -> Guard<'a> {
     for (name, text) in [("ro", "of the host"), ("rw", "of the host")] {
         let dir = make_dir(&lab.path(name));
         std::fs::write(dir.join("file"), text).unwrap();
@@ -107,4 +107,35 @@ fn read_only_mounts_cannot_be_made_writable() {
         c.sh(&write).fails("Read-only file system");
     }
     assert_eq!(std::fs::read_dir(lab.path("ro")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_new_mount_calls_are_no_way_around_locks() {
+    let name = "the_new_mount_calls_are_no_way_around_locks";
+    let (Some(lab), Some(debian)) = (Lab::new(name), debian(name)) else { return };
+    let tree = debian.path().join("tree");
+    let c = protected(&lab, SystemContainer::new(&tree).args(["sleep", "1000"]).tmpfs("/tmp", &[]), &tree);
+    let open_tree =
+        |path: &str, flags: i64| perl(&format!("{}, -100, my $p = \"{path}\", {flags}", libc::SYS_open_tree));
+    let (clone, recursive) = (1, 0x8000);
+    // A struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    let set_attr = |path: &str, set: u64, clear: u64, flags: i64| {
+        let attr = format!("my $a = pack(\"QQQQ\", {set}, {clear}, 0, 0)");
+        perl(&format!("{}, -100, my $p = \"{path}\", {flags}, {attr}, 32", libc::SYS_mount_setattr))
+    };
+    let read_only = 1;
+    c.sh(&open_tree("/etc", clone)).ok();
+    c.sh(&open_tree("/mnt", clone)).fails("Invalid argument");
+    c.sh(&open_tree("/", clone)).fails("Invalid argument");
+    c.sh(&open_tree("/mnt", clone | recursive)).ok();
+    c.sh("mkdir -p /tmp/a && mount -t tmpfs none /tmp/a").ok();
+    c.sh(&set_attr("/tmp/a", read_only, 0, 0)).ok();
+    c.sh("touch /tmp/a/f").fails("Read-only");
+    c.sh(&set_attr("/tmp/a", 0, read_only, 0)).ok();
+    c.sh("touch /tmp/a/f").ok();
+    for path in READ_ONLY {
+        c.sh(&set_attr(path, 0, read_only, 0)).fails("Operation not permitted");
+        c.sh(&format!("unshare -Urm {}", set_attr(path, 0, read_only, 0))).fails("Operation not permitted");
+    }
+    c.sh(&set_attr("/", 0, read_only, recursive)).fails("Operation not permitted");
 }

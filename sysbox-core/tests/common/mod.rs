@@ -377,3 +377,8 @@ pub fn make_dir(dir: &Path) -> PathBuf {
 pub fn as_fd(file: &impl AsFd) -> OwnedFd {
     file.as_fd().try_clone_to_owned().unwrap()
 }
+
+/// Perl's `syscall` and its complaint, so that a failed call ends the program with the reason said.
+pub fn perl(call: &str) -> String {
+    format!("perl -e 'my $r = syscall({call}); if ($r == -1) {{ print \"$!\\n\"; exit 1 }} print \"$r\\n\"'")
+}
