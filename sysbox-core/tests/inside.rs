@@ -1,4 +1,5 @@
 //! What software inside must be able to do: other containers' everyday work.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Mounts that protect something, and a container's root that tries to be rid of them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

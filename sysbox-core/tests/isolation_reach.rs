@@ -1,4 +1,5 @@
 //! What is not the container's, and a container's root that tries to reach it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -86,7 +87,7 @@ fn containers_have_disjoint_ids_and_namespaces() {
         }
         // The kernel thinks so too.
         let r = &x.maps().unwrap().uid.ranges()[0];
-        let pids = pids_with_uid(r.outside as u32, r.count as u32);
+        let pids = pids_with_uid(r.outside, r.count);
         assert!(pids.contains(&x.pid().unwrap()) && !pids.contains(&y.pid().unwrap()), "{pids:?}");
     }
     for ns in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time"] {

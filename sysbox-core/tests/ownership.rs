@@ -1,4 +1,5 @@
 //! To whom things belong, inside and outside.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

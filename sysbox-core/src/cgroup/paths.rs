@@ -198,6 +198,14 @@ impl Paths {
         self.unified().map(|n| open_dir(&self.exec_dir(n, init_pid)?)).transpose()
     }
 
+    /// The v2 cgroup that the container's init is in now, which is the node or below it.
+    ///
+    /// # Errors
+    /// init is gone, or the cgroup cannot be opened.
+    pub fn open_init_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
+        self.unified().map(|n| open_dir(&current(n, init_pid)?)).transpose()
+    }
+
     fn exec_dir(&self, node: &Node, init_pid: u32) -> Result<PathBuf> {
         match (&self.leaf, node.version) {
             (Some(leaf), Version::V2) => {

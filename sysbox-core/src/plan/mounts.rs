@@ -148,9 +148,14 @@ fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own)
                 Error::new(Kind::Unsupported, format!("a {fstype} mount outside /sys/fs/cgroup")).hint("remove it")
             )
         }
+        "tmpfs" | "ramfs" | "devpts" | "mqueue" => fs_what(fstype, None, opts.data, opts.copy_up),
+        // It would be mounted by the host's root: with the owners of the host, and by code that is not made for strangers.
         _ => {
-            let source = m.source().as_ref().map(|s| s.to_string_lossy().into_owned());
-            fs_what(fstype, source.filter(|s| fstype != "tmpfs" && !s.is_empty()), opts.data, opts.copy_up)
+            return Err(Error::new(
+                Kind::Refused,
+                format!("a new {fstype} would be mounted with the rights of the host's root"),
+            )
+            .hint("mount it on the host and bind it"))
         }
     };
     Ok(Some(Mount { target, what, attrs: opts.attrs, why: None }))
@@ -314,6 +319,12 @@ fn protected(linux: &oci::Linux, notes: &mut Vec<String>) -> Result<Vec<Mount>> 
             if name == "/" || what == What::Mask && matches!(name, "/proc" | "/sys" | "/dev") {
                 return Err(Error::invalid(format!("{field}: {p} cannot be covered whole"))
                     .hint("root.readonly makes the root read-only"));
+            }
+            if target.starts_with("/proc") || target.starts_with("/sys") {
+                notes.push(format!(
+                    "{field}: {p} is covered here; root inside can mount another {} and see it there",
+                    if target.starts_with("/proc") { "proc" } else { "sysfs" }
+                ));
             }
             refuse_hidden(&target).map_err(|e| e.kinded(Kind::InvalidConfig).within(field))?;
             out.push(Mount { target, what: what.clone(), attrs: MountAttrs::default(), why: None });

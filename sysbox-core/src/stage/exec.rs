@@ -16,6 +16,8 @@ use std::path::Path;
 pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     let init = fds.take(Fd::Init).ok_or_else(|| Error::new(Kind::Protocol, "exec without a container"))?;
     let entry = Entry::open_for_exec(&e.cgroup, e.init as u32)?;
+    // Opened now, while /proc is the host's; a container may make its leaf unfit for processes at any moment.
+    let beside_init = e.cgroup.open_init_unified(e.init as u32)?;
     for &(resource, soft, hard) in &e.process.rlimits {
         cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
     }
@@ -38,9 +40,15 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     setns(&init, all).op("setns to the container's namespaces")?;
     drop(init);
     let (ours, theirs) = Channel::pair()?;
-    match clone::fork(libc::CLONE_PARENT, entry.unified()).op("fork into the container")? {
+    let forked = match clone::fork(libc::CLONE_PARENT, entry.unified()) {
+        Err(err) if err.raw_os_error() == Some(libc::EBUSY) => {
+            clone::fork(libc::CLONE_PARENT, beside_init.as_ref().map(AsFd::as_fd))
+        }
+        r => r,
+    };
+    match forked.op("fork into the container")? {
         Fork::Child => {
-            drop(ours);
+            drop((ours, beside_init));
             // The stage's line to its caller, who waits for it to close.
             let _ = fd::close_range(0, 0);
             child(e, entry, proc, fds, theirs)
