@@ -10,7 +10,8 @@ use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 
-/// Plans a system container named `id` from the configuration in `bundle`.
+/// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
+/// [`super::requested_maps`], or else of the pool. The same input gives the same plan.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] for a malformed or contradictory configuration, [`Kind::Refused`] for a request that breaks
@@ -56,10 +57,10 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     })
 }
 
-/// A name that is a file name and safe to print.
+/// Checks a container's name: 1 to 1024 ASCII letters, digits, `_`, `+`, `-` and `.`, and neither `.` nor `..`.
 ///
 /// # Errors
-/// [`Kind::InvalidConfig`].
+/// [`Kind::InvalidConfig`] for any other.
 pub fn check_id(id: &str) -> Result<()> {
     let ok = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
     if id.is_empty() || id.len() > 1024 || !id.chars().all(ok) || id == "." || id == ".." {
