@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::process_for_exec;
-use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Work};
+use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Starting, Work};
 use crate::runtime::{Runtime, Stdio};
 use crate::spec::Spec;
 use crate::state::{Init, OciState, Record, StateDir, Status};
@@ -33,6 +33,8 @@ pub struct Container {
     /// `None`: making it was cut short before anything but the directory existed.
     record: Option<Record>,
     pidfd: Option<OwnedFd>,
+    /// Of the state directory.
+    identity: (u64, u64),
 }
 
 /// How a program is run in a container.
@@ -51,11 +53,13 @@ pub struct Child {
 
 impl Container {
     pub(crate) fn new(runtime: Runtime, dir: StateDir, record: Record, pidfd: Option<OwnedFd>) -> Self {
-        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd }
+        let identity = dir.identity().unwrap_or_default();
+        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity }
     }
 
     pub(crate) fn unfinished(runtime: Runtime, dir: StateDir, id: &str) -> Self {
-        Container { runtime, dir, id: id.into(), record: None, pidfd: None }
+        let identity = dir.identity().unwrap_or_default();
+        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity }
     }
 
     /// Its name.
@@ -100,13 +104,8 @@ impl Container {
             None => self.unfinished_status(),
             Some(init) if !init.alive() => Status::Stopped,
             Some(_) if record.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
-            Some(_) if self.dir.socket().exists() => {
-                // The lock is free once the stage is through.
-                match self.dir.try_lock() {
-                    Ok(None) => Status::Creating,
-                    _ => Status::Created,
-                }
-            }
+            Some(_) if self.dir.socket().exists() => Status::Created,
+            Some(_) if self.dir.unfinished_socket().exists() => Status::Creating,
             Some(_) => Status::Running,
         }
     }
@@ -165,7 +164,12 @@ impl Container {
             r => r.op_at("connect to", self.dir.socket())?,
         };
         let channel = Channel::new(socket);
-        channel.send(&Start, &[])?;
+        // Without this answer somebody else's start came first, or init is dead.
+        let heard = channel.send(&Start, &[]).and_then(|()| channel.recv::<Starting>());
+        if !matches!(heard, Ok(Some(_))) {
+            self.expect_status(&[Status::Created], "start")?;
+            return Err(Error::new(Kind::Protocol, format!("init of container {} does not answer", self.id)));
+        }
         let answer = channel.recv::<StartFailed>()?;
         let _ = std::fs::remove_file(self.dir.socket());
         if let Some((StartFailed(e), _)) = answer {
@@ -186,7 +190,7 @@ impl Container {
         let reply = stage.reply();
         stage.finish();
         match reply? {
-            Reply::Failed(e) => Err(e),
+            (Reply::Failed(e), _) => Err(e),
             _ => Ok(()),
         }
     }
@@ -197,14 +201,20 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] if init has ended; [`Kind::System`] for an invalid number.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        let gone = || Error::new(Kind::WrongState, format!("cannot signal container {}: it is not running", self.id));
+        // runc's words, which containerd knows.
+        let gone = || Error::new(Kind::WrongState, "container not running");
         let init = self.record()?.init.filter(Init::alive).ok_or_else(gone)?;
         let pidfd = pidfd::open(init.pid).map_err(|_| gone())?;
         // Between the look and the open the number may have changed hands.
         if !init.alive() {
             return Err(gone());
         }
-        pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))
+        pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
+        // Frozen by v1, it would not die before it is thawed.
+        if signal == libc::SIGKILL && self.status() == Status::Paused {
+            self.record()?.cgroup.thaw()?;
+        }
+        Ok(())
     }
 
     /// Sends a signal to every process of the container, inner containers included. Processes born meanwhile may be missed.
@@ -289,8 +299,12 @@ impl Container {
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
         let reply = stage.reply();
         let child = match reply? {
-            Reply::Done(Some(pid)) => pidfd::open(pid).op("pidfd_open").map(|pidfd| Child { pid, pidfd }),
-            Reply::Failed(e) => Err(e),
+            (Reply::Done(Some(pid)), fds) => fds
+                .into_iter()
+                .next()
+                .map(|pidfd| Child { pid, pidfd })
+                .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
+            (Reply::Failed(e), _) => Err(e),
             _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
         };
         stage.finish();
@@ -331,7 +345,11 @@ impl Container {
     /// process that lives, or if a process does not die. Whatever it is, calling it again goes on where it failed.
     pub fn delete(&self, force: bool) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
-        let lock = self.lock_for_delete()?;
+        let lock = self.dir.lock()?;
+        // The name may have gone to another container since this handle was made.
+        if self.dir.identity()? != self.identity {
+            return Err(Error::new(Kind::NotFound, format!("container {} has been deleted", self.id)));
+        }
         if !force {
             self.expect_status(&[Status::Stopped, Status::Created], "delete")?;
         }
@@ -355,22 +373,6 @@ impl Container {
         Ok(())
     }
 
-    fn lock_for_delete(&self) -> Result<std::fs::File> {
-        let end = std::time::Instant::now() + std::time::Duration::from_millis(DEATH_MS as u64);
-        loop {
-            if let Some(lock) = self.dir.try_lock()? {
-                return Ok(lock);
-            }
-            if std::time::Instant::now() > end {
-                return Err(Error::new(
-                    Kind::Busy,
-                    format!("container {} is being made or deleted by another process", self.id),
-                ));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-    }
-
     fn end_init(&self) -> Result<()> {
         let Some(record) = &self.record else { return Ok(()) };
         let Some(init) = record.init.filter(Init::alive) else { return Ok(()) };
@@ -379,9 +381,8 @@ impl Container {
             return Ok(());
         }
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
-        if record.cgroup.is_frozen().unwrap_or(false) {
-            record.cgroup.thaw()?;
-        }
+        // With all that it started, and thawed: what is frozen does not die, and init waits for its children's end.
+        record.cgroup.kill_all()?;
         if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
             return Err(Error::new(
                 Kind::Busy,

@@ -18,7 +18,7 @@
 //!
 //! # What it does to your process
 //! Nothing that lasts: no signal handlers, no change of directory, umask, environment or namespaces, no threads, no logger.
-//! Every container operation spawns the short-lived stage program and talks to it over one socket. A container's init is a
+//! Every container operation starts the short-lived stage program ([`runtime::StageProgram`]) and talks to it over one socket. A container's init is a
 //! child of the process that called [`Runtime::create`]; who reaps all children takes its exit status, which
 //! [`Container::wait`] then asks the kernel for (Linux 6.15).
 //!

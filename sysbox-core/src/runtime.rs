@@ -5,7 +5,6 @@
 
 mod spawn;
 
-use crate::cgroup;
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::host::Facts;
@@ -15,7 +14,7 @@ use crate::plan::build::check_id;
 use crate::plan::{self, Plan};
 use crate::protocol::{Fd, Reply, Work};
 use crate::spec::Spec;
-use crate::state::{Init, Record, StateDir};
+use crate::state::{Init, Record, StateDir, CLAIM};
 use crate::sys::pidfd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -40,6 +39,9 @@ pub enum StageProgram {
     SelfExe,
     /// A `sysbox-stage` of the same build, by a path on the host. Of another version it is refused ([`Kind::Protocol`]).
     Path(PathBuf),
+    /// A forked copy of this process: the fastest, and only for a small program with one thread, ideally a static one. With
+    /// more threads every operation fails with EDEADLK.
+    Fork,
 }
 
 /// Standard streams and other descriptors of a program in a container. They are closed here when the call returns.
@@ -154,7 +156,10 @@ impl Runtime {
         let bundle = bundle.canonicalize().op_at("bundle", bundle)?;
         let dir = StateDir::new(&self.root, id);
         dir.create()?;
-        let made = self.create_in(&dir, id, spec, &bundle, options);
+        // Held to the end: what is cleaned after a failure must be ours still.
+        let lock = dir.lock()?;
+        let made =
+            lock.try_clone().op("dup").and_then(|lock| self.create_in(&dir, lock.into(), id, spec, &bundle, options));
         if made.is_err() {
             // The first error is the one that counts.
             let _ = self.clean(&dir);
@@ -165,13 +170,12 @@ impl Runtime {
     fn create_in(
         &self,
         dir: &StateDir,
+        lock: OwnedFd,
         id: &str,
         spec: &Spec,
         bundle: &Path,
         options: CreateOptions,
     ) -> Result<Container> {
-        let lock =
-            dir.try_lock()?.ok_or_else(|| Error::new(Kind::Busy, "the container is being deleted:").at(dir.path()))?;
         let maps = self.maps(dir, spec)?;
         let facts = Facts::gather(spec, bundle)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
@@ -191,34 +195,16 @@ impl Runtime {
         let listener = listen(dir)?;
         let mut fds = options.stdio.into_fds()?;
         fds.push((Fd::Listener, listener));
-        fds.push((Fd::Lock, lock.into()));
-        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
-        let mut init = None;
-        let result = loop {
-            match stage.reply() {
-                Ok(Reply::Cloned(pid)) => {
-                    init = pidfd::open(pid).ok();
-                    record.init = Init::of(pid);
-                    if let Err(e) = dir.save(&record) {
-                        break Err(e);
-                    }
-                }
-                Ok(Reply::Done(_)) => break Ok(()),
-                Ok(Reply::Failed(e)) | Err(e) => break Err(e),
-            }
-        };
-        if result.is_err() {
-            if let Some(init) = &init {
-                let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
-            }
-        }
-        stage.finish();
+        fds.push((Fd::Lock, lock));
+        let stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
+        let (init, result) = follow(stage, dir, &mut record);
         match (result, init) {
             (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init))),
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), init) => {
                 if let Some(init) = init {
-                    // Its zombie is ours to bury.
+                    // The stage may have been killed before it could; its zombie is ours to bury.
+                    let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
                     let _ = pidfd::wait_gone(init.as_fd(), 5000);
                     let _ = pidfd::reap(init.as_fd());
                 }
@@ -237,7 +223,13 @@ impl Runtime {
     /// Takes away everything a container has on the host. Its processes are killed.
     pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
         if let Ok(Some(record)) = dir.load() {
-            clean_cgroup(&record.cgroup)?;
+            if dir.path().join(CLAIM).exists() {
+                record.cgroup.kill_all()?;
+                record.cgroup.remove()?;
+            } else {
+                // Made a moment before the end, or somebody else's: empty ones are nobody's loss.
+                record.cgroup.remove_empty();
+            }
         }
         if let Ok(owner) = Owner::of(dir.path()) {
             self.pool()?.release(&owner)?;
@@ -285,13 +277,25 @@ impl Runtime {
     }
 }
 
-fn clean_cgroup(paths: &cgroup::Paths) -> Result<()> {
-    // Frozen processes do not die.
-    if paths.is_frozen().unwrap_or(false) {
-        paths.thaw()?;
-    }
-    paths.kill_all()?;
-    paths.remove()
+/// Hears a creating stage to its end: init, once there is one, and how it went. The record follows.
+fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<OwnedFd>, Result<()>) {
+    let mut init = None;
+    let result = loop {
+        match stage.reply() {
+            Ok((Reply::Cloned(pid), fds)) => {
+                // The stage's own: the number may be another process's by now.
+                init = fds.into_iter().next();
+                record.init = Init::of(pid);
+                if let Some(Err(e)) = record.init.as_ref().map(|i| dir.save_init(i)) {
+                    break Err(e);
+                }
+            }
+            Ok((Reply::Done(_), _)) => break dir.finish(),
+            Ok((Reply::Failed(e), _)) | Err(e) => break Err(e),
+        }
+    };
+    stage.finish();
+    (init, result)
 }
 
 fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
@@ -315,6 +319,6 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
 fn listen(dir: &StateDir) -> Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let handle = std::fs::File::open(dir.path()).op_at("open", dir.path())?;
-    let path = format!("/proc/self/fd/{}/start.sock", handle.as_raw_fd());
-    UnixListener::bind(path).op_at("bind", dir.socket()).map(Into::into)
+    let path = format!("/proc/self/fd/{}/init.sock", handle.as_raw_fd());
+    UnixListener::bind(path).op_at("bind", dir.unfinished_socket()).map(Into::into)
 }

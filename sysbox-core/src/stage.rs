@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::protocol::{Fd, Reply, Request, Work, STAGE_NAME, VERSION};
 use crate::sys::channel::Channel;
 use crate::sys::{cred, fd};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// To be called first in `main` of a program that is its own stage, while there is one thread. Returns at once unless the library
@@ -32,15 +32,31 @@ pub fn dispatch() {
 /// Takes over the process: resets signals and umask, closes descriptors from 3 on, changes namespaces and identity. It must have
 /// one thread, since a process with more cannot enter a user namespace (setns(2)).
 pub fn main() -> i32 {
-    let channel = match fd::adopt(0) {
-        Ok(s) => Channel::new(UnixStream::from(s)),
+    match fd::adopt(0) {
+        Ok(s) => answer(&Channel::new(UnixStream::from(s))),
         Err(_) => {
             eprintln!("{STAGE_NAME}: started by hand; it is run by the library");
-            return 2;
+            2
         }
-    };
-    match work(&channel) {
-        Ok(reply) => i32::from(channel.send(&reply, &[]).is_err()),
+    }
+}
+
+/// The stage in a forked copy of the caller. The socket takes the place of standard input, as in the program.
+pub(crate) fn main_on(socket: Channel) -> i32 {
+    let socket = socket.into_fd();
+    match fd::dup_to(socket.as_fd(), 0) {
+        // The caller's copies of whatever is open are closed by number; none of their owners in this copy is ever dropped.
+        Ok(()) => {
+            std::mem::forget(socket);
+            main()
+        }
+        Err(_) => 1,
+    }
+}
+
+fn answer(channel: &Channel) -> i32 {
+    match work(channel) {
+        Ok(()) => 0,
         Err(e) => {
             // The caller may be gone; there is nobody else to tell.
             let _ = channel.send(&Reply::Failed(e.in_stage(Stage::Stage)), &[]);
@@ -49,11 +65,13 @@ pub fn main() -> i32 {
     }
 }
 
-fn work(channel: &Channel) -> Result<Reply> {
+fn work(channel: &Channel) -> Result<()> {
     // A host may have left anything behind: ignored signals, a umask, descriptors without close-on-exec.
     cred::reset_signals();
     fd::close_range(3, u32::MAX).op("close_range")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    // What this process stands in, init would stand in: it must be what pivot_root replaces.
+    nix::unistd::chdir("/").op("chdir")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     let (request, fds) = channel.expect::<Request>("the caller")?;
     if request.version != VERSION {
@@ -69,8 +87,10 @@ fn work(channel: &Channel) -> Result<Reply> {
     let fds = Fds(request.fds.into_iter().zip(fds).collect());
     match request.work {
         Work::Create(plan) => create::create(channel, &plan, fds),
-        Work::Exec(exec) => exec::exec(&exec, fds),
-        Work::Hooks { hooks, state, point } => hooks::run_here(&hooks, &state, &point).map(|()| Reply::Done(None)),
+        Work::Exec(exec) => exec::exec(channel, &exec, fds),
+        Work::Hooks { hooks, state, point } => {
+            hooks::run_here(&hooks, &state, &point, Some(channel)).and_then(|()| channel.send(&Reply::Done(None), &[]))
+        }
     }
 }
 
@@ -79,6 +99,10 @@ fn work(channel: &Channel) -> Result<Reply> {
 struct Fds(Vec<(Fd, OwnedFd)>);
 
 impl Fds {
+    fn get(&self, what: Fd) -> Option<&OwnedFd> {
+        self.0.iter().find(|(f, _)| *f == what).map(|(_, fd)| fd)
+    }
+
     fn take(&mut self, what: Fd) -> Option<OwnedFd> {
         let i = self.0.iter().position(|(f, _)| *f == what)?;
         Some(self.0.swap_remove(i).1)

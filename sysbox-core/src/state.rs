@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Marks that the cgroups of the record were made for this container.
+pub(crate) const CLAIM: &str = "cgroups-made";
+
+/// A stage that lost its caller needs moments; one that makes a container, seconds at most.
+const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// State of a container as the OCI runtime specification has it (runtime.md#state).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +62,8 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// `state.json`: all that later calls need.
+/// `state.json` and `init.json`: all that later calls need. The second is a file of its own because it is known only later,
+/// and because replacing a file makes some file systems write it to the disk at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) oci_version: String,
@@ -66,6 +73,7 @@ pub(crate) struct Record {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Milliseconds since 1970.
     pub(crate) created: u64,
+    #[serde(skip)]
     pub(crate) init: Option<Init>,
     pub(crate) maps: Maps,
     pub(crate) cgroup: cgroup::Paths,
@@ -115,12 +123,30 @@ impl StateDir {
         StateDir(root.join(id))
     }
 
+    /// Device and inode of the directory, which no two containers share at a time.
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let m = std::fs::metadata(&self.0).op_at("stat", &self.0)?;
+        Ok((m.dev(), m.ino()))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
+    /// Where init waits for the start. Exists exactly while the container is created and not started.
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("start.sock")
+    }
+
+    /// The same before the container is finished.
+    pub(crate) fn unfinished_socket(&self) -> PathBuf {
+        self.0.join("init.sock")
+    }
+
+    /// Declares the container created.
+    pub(crate) fn finish(&self) -> Result<()> {
+        std::fs::rename(self.unfinished_socket(), self.socket()).op_at("rename to", self.socket())
     }
 
     /// Makes the directory; its name is the container's, so this decides who owns it.
@@ -138,15 +164,45 @@ impl StateDir {
         })
     }
 
-    /// Takes the lock that is held while the container is being made. `None` if somebody else holds it.
+    /// Takes the lock that is held while the container is being made or deleted: of the directory itself. `None` if
+    /// somebody else holds it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if the directory is gone, or another container's by now.
     pub(crate) fn try_lock(&self) -> Result<Option<std::fs::File>> {
-        let path = self.0.join("lock");
-        let file =
-            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).op_at("open", &path)?;
+        use std::os::unix::fs::MetadataExt;
+        let gone = || Error::new(Kind::NotFound, "container does not exist:").at(&self.0);
+        let file = match std::fs::File::open(&self.0) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+            r => r.op_at("open", &self.0)?,
+        };
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(Error::sys("flock", e.raw_os_error()).at(path)),
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(Error::sys("flock", e.raw_os_error()).at(&self.0)),
+        }
+        // Whoever held it may have deleted the container, and a new one may have its name.
+        let (held, named) = (file.metadata().op_at("stat", &self.0)?, std::fs::metadata(&self.0).map_err(|_| gone())?);
+        if (held.dev(), held.ino()) != (named.dev(), named.ino()) {
+            return Err(gone());
+        }
+        Ok(Some(file))
+    }
+
+    /// As [`StateDir::try_lock`], waiting for up to ten seconds.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] after that.
+    pub(crate) fn lock(&self) -> Result<std::fs::File> {
+        let end = std::time::Instant::now() + LOCK_PATIENCE;
+        loop {
+            if let Some(lock) = self.try_lock()? {
+                return Ok(lock);
+            }
+            if std::time::Instant::now() > end {
+                return Err(Error::new(Kind::Busy, "another process is making or deleting the container:").at(&self.0));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 
@@ -157,8 +213,11 @@ impl StateDir {
     }
 
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
-        let json = serde_json::to_vec(record).map_err(|e| Error::new(Kind::System, format!("encode state: {e}")))?;
-        self.write("state.json", &json)
+        self.write("state.json", &encode(record)?)
+    }
+
+    pub(crate) fn save_init(&self, init: &Init) -> Result<()> {
+        self.write("init.json", &encode(init)?)
     }
 
     /// The record; `None` if making the container was cut short before it was written.
@@ -175,8 +234,13 @@ impl StateDir {
             }
             Err(e) => return Err(Error::sys("read", e.raw_os_error().unwrap_or(libc::EIO)).at(&path)),
         };
-        let record = serde_json::from_slice(&json)
-            .map_err(|e| Error::new(Kind::System, format!("state is damaged ({e}):")).at(&path))?;
+        let damaged = |e: serde_json::Error| Error::new(Kind::System, format!("state is damaged ({e}):")).at(&path);
+        let mut record: Record = serde_json::from_slice(&json).map_err(damaged)?;
+        record.init = match std::fs::read(self.0.join("init.json")) {
+            Ok(json) => Some(serde_json::from_slice(&json).map_err(damaged)?),
+            // Not known yet, or being deleted.
+            Err(_) => None,
+        };
         Ok(Some(record))
     }
 
@@ -188,6 +252,10 @@ impl StateDir {
             _ => Ok(()),
         }
     }
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::new(Kind::System, format!("encode state: {e}")))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `sysbox-runc`: an OCI runtime that makes system containers, with runc's command line.
 //!
-//! Everything is done by the public API of `sysbox-core`; this is its command line, and its own stage.
+//! Everything is done by the public API of `sysbox-core`; this is its command line, and its own stage: small, static and with
+//! one thread, it forks it.
 
 mod args;
 mod check;
@@ -14,10 +15,10 @@ mod terminal;
 use args::{Cli, Command};
 use clap::Parser;
 use std::process::ExitCode;
+use sysbox_core::runtime::StageProgram;
 use sysbox_core::Runtime;
 
 fn main() -> ExitCode {
-    sysbox_core::stage::dispatch();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> sysbox_core::Result<u8> {
-    let runtime = Runtime::new(&cli.global.root);
+    let runtime = Runtime::new(&cli.global.root).stage(StageProgram::Fork);
     match cli.command {
         Command::Create(a) => lifecycle::create(&runtime, &cli.global, &a),
         Command::Start { id } => lifecycle::start(&runtime, &id),

@@ -3,13 +3,14 @@
 use crate::error::{Error, Kind, Result};
 use std::path::{Component, Path, PathBuf};
 
-/// The parent of the nodes of containers whose configuration names no path.
-pub const DEFAULT_PARENT: &str = "/sysbox";
+/// What the nodes of containers are called whose configuration names no path, before the container's id. There is no parent
+/// that they share: one that outlives them would keep v1 hierarchies from being given up.
+pub const DEFAULT_PREFIX: &str = "/sysbox-";
 
 /// The container's node, absolute, relative to the mount of every hierarchy.
 ///
 /// `cgroups_path` is `linux.cgroupsPath` (OCI config-linux.md, "Cgroups Path"): an absolute one is taken as it is, a relative
-/// one is put below `/`. Without one it is `/sysbox/<id>`.
+/// one is put below `/`. Without one it is `/sysbox-<id>`.
 ///
 /// # Errors
 /// The path has a `..`, a NUL or a newline, or is the root itself, which is not ours to limit or to give away. systemd's
@@ -20,7 +21,7 @@ pub fn container_path(cgroups_path: Option<&Path>, id: &str) -> Result<PathBuf> 
         if id.is_empty() || id == "." || id == ".." || id.contains(['/', '\0', '\n']) {
             return Err(Error::invalid(format!("container id {id:?} cannot name a cgroup")));
         }
-        return Ok(Path::new(DEFAULT_PARENT).join(id));
+        return Ok(PathBuf::from(format!("{DEFAULT_PREFIX}{id}")));
     };
     let bad = |why: &str| Error::invalid(format!("linux.cgroupsPath {:?} {why}", given.display().to_string()));
     let text = given.to_str().ok_or_else(|| bad("is not UTF-8"))?;
@@ -57,8 +58,8 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(container_path(None, "c1").unwrap(), Path::new("/sysbox/c1"));
-        assert_eq!(path("").unwrap(), Path::new("/sysbox/id"));
+        assert_eq!(container_path(None, "c1").unwrap(), Path::new("/sysbox-c1"));
+        assert_eq!(path("").unwrap(), Path::new("/sysbox-id"));
         assert_eq!(path("/docker/abc").unwrap(), Path::new("/docker/abc"));
         assert_eq!(path("a//./b").unwrap(), Path::new("/a/b"));
         assert_eq!(path("/kubepods/burstable/a:b:c").unwrap(), Path::new("/kubepods/burstable/a:b:c"));

@@ -113,10 +113,21 @@ impl Paths {
                 }
             }
             if let Some(n) = self.nodes.iter().find(|n| n.version == Version::V1 && n.has("freezer")) {
-                let _ = write_raw(&n.dir.join("freezer.state"), "THAWED");
+                // With those that software inside has made and frozen.
+                let _ = tree::thaw(&n.dir);
             }
             sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Removes nodes that nothing is in, and touches no others.
+    pub fn remove_empty(&self) {
+        for node in &self.nodes {
+            if let Some(leaf) = self.leaf.as_ref().filter(|_| node.version == Version::V2) {
+                let _ = std::fs::remove_dir(node.dir.join(leaf));
+            }
+            let _ = std::fs::remove_dir(&node.dir);
         }
     }
 

@@ -10,6 +10,9 @@ use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 
+/// Annotation: `true` lets inner software lower its `oom_score_adj` to −999 though the container has no memory limit.
+pub const OOM_FLOOR: &str = "sysbox.oom-floor";
+
 /// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
 /// [`super::requested_maps`], or else of the pool. The same input gives the same plan.
 ///
@@ -32,6 +35,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         seccomp: linux.seccomp().as_ref(),
         memory_limited: resources.memory().as_ref().and_then(|m| m.limit()).is_some_and(|l| l > 0),
         can_lower_oom: facts.can_lower_oom,
+        floor_asked: oci.annotations().as_ref().and_then(|a| a.get(OOM_FLOOR)).is_some_and(|v| v == "true"),
         systemd,
     };
     let process = process::plan(process, &cx, &mut notes)?;
@@ -57,14 +61,15 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     })
 }
 
-/// Checks a container's name: 1 to 1024 ASCII letters, digits, `_`, `+`, `-` and `.`, and neither `.` nor `..`.
+/// Checks a container's name: 1 to 240 ASCII letters, digits, `_`, `+`, `-` and `.`, and neither `.` nor `..`. So it is a file
+/// name with room for what is put around it, and safe to print.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] for any other.
 pub fn check_id(id: &str) -> Result<()> {
     let ok = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-    if id.is_empty() || id.len() > 1024 || !id.chars().all(ok) || id == "." || id == ".." {
-        return Err(Error::invalid(format!("container id {id:?}: letters, digits and _ + - . only, not empty")));
+    if id.is_empty() || id.len() > 240 || !id.chars().all(ok) || id == "." || id == ".." {
+        return Err(Error::invalid(format!("container id {id:?}: up to 240 letters, digits and _ + - .")));
     }
     Ok(())
 }
@@ -93,12 +98,12 @@ fn root(spec: &Spec, bundle: &Path, facts: &Facts, maps: &Maps) -> Result<RootFs
     })
 }
 
-/// The configuration's rules, and after them those of the nodes every container has: engines deny /dev/fuse by name.
+/// Nothing is allowed but what the configuration and, after it, every container's own nodes need: engines deny /dev/fuse by
+/// name, and an image may hold device nodes that its root would otherwise open.
 fn device_rules(resources: &oci::LinuxResources) -> Result<Vec<cgroup::DeviceRule>> {
-    let mut rules = cgroup::devices::from_oci(resources.devices().as_deref().unwrap_or_default())?;
-    if !rules.is_empty() {
-        rules.extend(devices::rules());
-    }
+    let mut rules = vec![cgroup::DeviceRule::everything(false)];
+    rules.extend(cgroup::devices::from_oci(resources.devices().as_deref().unwrap_or_default())?);
+    rules.extend(devices::rules());
     Ok(rules)
 }
 

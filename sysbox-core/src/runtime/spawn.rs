@@ -4,60 +4,73 @@ use super::StageProgram;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::protocol::{Fd, Reply, Request, Work, STAGE_NAME, VERSION};
 use crate::sys::channel::Channel;
+use crate::sys::clone::{self, Fork};
+use crate::sys::pidfd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A running stage. Killed if it is dropped before it is finished.
 #[derive(Debug)]
 pub(crate) struct Spawned {
     channel: Channel,
-    child: std::process::Child,
+    child: OwnedFd,
 }
 
 impl Spawned {
     pub(crate) fn start(program: &StageProgram, work: Work, fds: Vec<(Fd, OwnedFd)>) -> Result<Self> {
-        let path = match program {
-            StageProgram::SelfExe => "/proc/self/exe".as_ref(),
-            StageProgram::Path(p) => p.as_path(),
-        };
         let (ours, theirs) = Channel::pair()?;
-        // Nothing here may make std fork instead of spawn: no pre_exec, no uid, no groups. A fork of a large or threaded
-        // process is slow and may hang.
-        let child = Command::new(path)
-            .arg0(STAGE_NAME)
-            .env_clear()
-            .stdin(Stdio::from(theirs.into_fd()))
-            .stdout(Stdio::null())
-            .spawn()
-            .op_at("start the stage program", path)?;
+        let child = match program {
+            StageProgram::SelfExe => execute("/proc/self/exe".as_ref(), theirs)?,
+            StageProgram::Path(p) => execute(p, theirs)?,
+            StageProgram::Fork => match clone::fork(0, None).op("fork the stage")? {
+                Fork::Parent { pidfd, .. } => pidfd,
+                Fork::Child => clone::exit_now(crate::stage::main_on(theirs)),
+            },
+        };
         let spawned = Spawned { channel: ours, child };
         let (kinds, fds): (Vec<Fd>, Vec<OwnedFd>) = fds.into_iter().unzip();
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         let request = Request { version: VERSION.into(), fds: kinds, work };
         spawned.channel.send(&request, &borrowed).map_err(|e| match e.errno() {
-            Some(libc::EPIPE | libc::ECONNRESET) => Error::new(Kind::Protocol, "the stage program ended at once:")
-                .at(path)
+            Some(libc::EPIPE | libc::ECONNRESET) => Error::new(Kind::Protocol, "the stage program ended at once")
                 .hint("it must call sysbox_core::stage::dispatch() first in main"),
             _ => e,
         })?;
         Ok(spawned)
     }
 
-    pub(crate) fn reply(&mut self) -> Result<Reply> {
-        self.channel.expect::<Reply>("the stage").map(|(r, _)| r)
+    pub(crate) fn reply(&mut self) -> Result<(Reply, Vec<OwnedFd>)> {
+        self.channel.expect::<Reply>("the stage")
     }
 
     /// Buries it. Its status says nothing; somebody else may have taken it.
-    pub(crate) fn finish(mut self) {
-        let _ = self.child.wait();
+    pub(crate) fn finish(self) {
+        let _ = pidfd::wait_gone(self.child.as_fd(), -1);
+        let _ = pidfd::reap(self.child.as_fd());
     }
+}
+
+fn execute(path: &Path, theirs: Channel) -> Result<OwnedFd> {
+    // Nothing here may make std fork instead of spawn: no pre_exec, no uid, no groups. A fork of a large or threaded
+    // process is slow and may hang.
+    let child = Command::new(path)
+        .arg0(STAGE_NAME)
+        .env_clear()
+        .stdin(Stdio::from(theirs.into_fd()))
+        .stdout(Stdio::null())
+        .spawn()
+        .op_at("start the stage program", path)?;
+    // Dropping the handle of std neither kills nor waits.
+    pidfd::open(child.id() as i32).op("pidfd_open of the stage")
 }
 
 impl Drop for Spawned {
     fn drop(&mut self) {
-        // After `finish` the child is known to be gone, and kill does nothing.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // After `finish` it is gone, and all of this does nothing.
+        let _ = pidfd::kill(self.child.as_fd(), libc::SIGKILL);
+        let _ = pidfd::wait_gone(self.child.as_fd(), -1);
+        let _ = pidfd::reap(self.child.as_fd());
     }
 }

@@ -118,14 +118,15 @@ impl SystemContainer {
         self
     }
 
-    /// Path of its control group below each hierarchy's mount; `/sysbox/<id>` if not called. Each container needs its own.
+    /// Path of its control group below each hierarchy's mount; `/sysbox-<id>` if not called. Each container needs its own.
     #[must_use]
     pub fn cgroup(mut self, path: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(path.into());
         self
     }
 
-    /// Memory limit in bytes; −1 is none. With a limit, inner software may lower its OOM score down to −999.
+    /// Memory limit in bytes; −1 is none. With a limit, inner software may lower its OOM score down to −999; see
+    /// [`crate::plan::build::OOM_FLOOR`] for without.
     #[must_use]
     pub fn memory(mut self, bytes: i64) -> Self {
         self.memory = Some(bytes);
