@@ -27,6 +27,11 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 cargo build --manifest-path fuzz/Cargo.toml --target-dir fuzz/target --release --target "$host" \
   "${@/#/--bin=}" --config profile.release.lto=false --config 'profile.release.panic="unwind"' </dev/null
 
+# Targets write files: in memory where that is possible.
+TMPDIR=$(mktemp -d /dev/shm/sysbox-fuzz.XXXXXX 2>/dev/null || mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+
 each=$((seconds / $#))
 [[ $each -gt 0 ]] || each=1
 status=0

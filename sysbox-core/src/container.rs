@@ -1,4 +1,8 @@
 //! One container: what can be done with it once it exists.
+//!
+//! Every call looks at the container as it is now: other processes may start, pause and delete it at any time. Calls that
+//! need privilege inside ([`Container::exec`], hooks) are carried out by the stage; this process never enters a namespace.
+//! State and life cycle: the OCI runtime specification, runtime.md.
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::process_for_exec;
@@ -18,7 +22,9 @@ pub use crate::sys::pidfd::Exit;
 /// How long a killed init may take to die, in milliseconds.
 const DEATH_MS: i32 = 10_000;
 
-/// A handle on a container. Dropping it does nothing to the container.
+/// A handle on a container: its state as it was read, and a descriptor of its init. Dropping it does nothing to the container.
+///
+/// A container that has ended keeps its cgroups, IDs and state until [`Container::delete`].
 #[derive(Debug)]
 pub struct Container {
     runtime: Runtime,
@@ -69,7 +75,7 @@ impl Container {
         })
     }
 
-    /// Pid of init on the host, if it lives.
+    /// Pid of init, as the host numbers processes, if it lives. Read from /proc at each call.
     pub fn pid(&self) -> Option<i32> {
         self.record.as_ref().and_then(|r| r.init).filter(Init::alive).map(|i| i.pid)
     }
@@ -92,7 +98,7 @@ impl Container {
         self.record.as_ref().map(|r| r.created)
     }
 
-    /// What it is doing.
+    /// What it is doing just now: from /proc, the freezer and the state directory. What cannot be found out reads as not so.
     pub fn status(&self) -> Status {
         let Some(record) = &self.record else { return self.unfinished_status() };
         match record.init {
@@ -138,11 +144,14 @@ impl Container {
         Err(Error::new(Kind::WrongState, format!("cannot {to} container {}: it is {status}", self.id)))
     }
 
-    /// Lets the program run. Returns when it has been executed.
+    /// Lets the program run. Blocks until it has been executed and the `poststart` hooks are done.
+    ///
+    /// Any process with the right to read the state directory may call it, not only the creator.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it is created; [`Kind::ProgramNotFound`] and the like if the program cannot be executed:
-    /// then the container is stopped.
+    /// [`Kind::WrongState`] unless it is created; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`] if the program
+    /// cannot be executed, and those of a `startContainer` hook: then the container is stopped. Those of a `poststart` hook:
+    /// then the program runs nevertheless.
     pub fn start(&mut self) -> Result<()> {
         self.expect_status(&[Status::Created], "start")?;
         let handle = std::fs::File::open(self.dir.path()).op_at("open", self.dir.path())?;
@@ -190,10 +199,11 @@ impl Container {
         }
     }
 
-    /// Sends a signal to init. As everywhere, pid 1 gets only signals it handles, SIGKILL and SIGSTOP.
+    /// Sends a signal (`SIG*` number) to init by pidfd_send_signal(2). As everywhere, pid 1 gets only signals it handles, SIGKILL
+    /// and SIGSTOP. Does not wait for the effect.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] if it is not running.
+    /// [`Kind::WrongState`] if init has ended; [`Kind::System`] for an invalid number.
     pub fn kill(&self, signal: i32) -> Result<()> {
         // runc's words, which containerd knows.
         let gone = || Error::new(Kind::WrongState, "container not running");
@@ -211,10 +221,10 @@ impl Container {
         Ok(())
     }
 
-    /// Sends a signal to every process of the container.
+    /// Sends a signal to every process of the container, inner containers included. Processes born meanwhile may be missed.
     ///
     /// # Errors
-    /// Its cgroup cannot be read.
+    /// Its cgroup cannot be read. That a process has ended, or refuses the signal, is none.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
         for pid in self.processes()? {
             if let Ok(fd) = pidfd::open(pid) {
@@ -232,10 +242,10 @@ impl Container {
         Ok(self.record()?.cgroup.pids()?.into_iter().map(|p| p as i32).collect())
     }
 
-    /// Freezes all its processes.
+    /// Freezes all its processes, and waits until they are frozen (v1: the `freezer` controller; v2: `cgroup.freeze`, Linux 5.2).
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it runs; the freezer does not answer.
+    /// [`Kind::WrongState`] unless it is created or running; the freezer is missing or does not answer.
     pub fn pause(&self) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created], "pause")?;
         self.record()?.cgroup.freeze()
@@ -244,25 +254,31 @@ impl Container {
     /// Lets frozen processes go on.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it is paused.
+    /// [`Kind::WrongState`] unless it is paused; the freezer does not answer.
     pub fn resume(&self) -> Result<()> {
         self.expect_status(&[Status::Paused], "resume")?;
         self.record()?.cgroup.thaw()
     }
 
-    /// Changes its limits.
+    /// Changes its limits: what `resources` (OCI `linux.resources`) gives; the rest stays. Device rules are not looked at.
     ///
     /// # Errors
-    /// A value is malformed, or the kernel refuses it.
+    /// [`Kind::WrongState`] unless it is created, running or paused; a value is malformed, or the kernel refuses it, as in
+    /// [`crate::cgroup::Paths::update`].
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
         self.record()?.cgroup.update(resources)
     }
 
-    /// Runs a program in it. The capabilities, filter and cgroup are those of a process of the container.
+    /// Runs a program in it. Blocks until it has been executed; it is then a child of this process.
+    ///
+    /// It gets the namespaces, the capabilities, the seccomp profile and the cgroup of a process of the container. Limits
+    /// (`rlimits`) and the OOM score that `process` does not give are those of this process. Needs Linux 5.8 (setns(2) by pidfd).
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it is created or running; [`Kind::ProgramNotFound`] and the like.
+    /// [`Kind::WrongState`] unless it is created or running; [`Kind::InvalidConfig`] if `process` is malformed, or has a terminal
+    /// and no console socket is given, or the other way round; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; and
+    /// those of every system call on the way.
     pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
         self.expect_status(&[Status::Running, Status::Created], "exec in")?;
         let record = self.record()?;
@@ -313,10 +329,11 @@ impl Container {
         Spec::from_bundle(self.dir.path())
     }
 
-    /// Waits until init has ended, and says how.
+    /// Waits, without limit, until init has ended, and says how. Reaps init if it is a child of this process; may be called again
+    /// afterwards only where the kernel keeps the status. To wait with a limit, poll [`Container::pidfd`] first.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] if init is not a child of this process, or somebody else reaped it, on a kernel that does not
+    /// [`Kind::WrongState`] if init had ended before this handle was made; [`Kind::Unsupported`] if init is not a child of this process, or somebody else reaped it, on a kernel that does not
     /// keep the status (before 6.15).
     pub fn wait(&self) -> Result<Exit> {
         let pidfd = self.pidfd.as_ref().ok_or_else(|| {
@@ -328,11 +345,14 @@ impl Container {
         wait(pidfd.as_fd())
     }
 
-    /// Takes everything away: cgroups, IDs, state. With `force` a living container is killed first.
+    /// Takes everything away: processes, cgroups, IDs, state. `poststop` hooks run in between; that one fails is only logged.
+    ///
+    /// A created container's init is killed; a running or paused one's only with `force`. Its exit status is lost unless it was
+    /// waited for. Waits up to ten seconds for each of: a stage at work, init's death, the death of the other processes.
     ///
     /// # Errors
     /// [`Kind::WrongState`] for a running or paused container without `force`; [`Kind::Busy`] while it is being made by a
-    /// process that lives. Whatever it is, calling it again goes on where it failed.
+    /// process that lives, or if a process does not die. Whatever it is, calling it again goes on where it failed.
     pub fn delete(&self, force: bool) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
         let lock = self.dir.lock()?;
@@ -401,23 +421,23 @@ impl Child {
         self.pid
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal (`SIG*` number).
     ///
     /// # Errors
-    /// It has ended.
+    /// [`Kind::System`]: it has ended (ESRCH), or the number is invalid.
     pub fn kill(&self, signal: i32) -> Result<()> {
         pidfd::kill(self.pidfd.as_fd(), signal).op(format!("send signal {signal}"))
     }
 
-    /// Becomes readable when it ends.
+    /// A descriptor that becomes readable when it ends (pidfd_open(2)).
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// Waits until it has ended, and says how.
+    /// Waits, without limit, until it has ended, says how, and reaps it.
     ///
     /// # Errors
-    /// See [`Container::wait`].
+    /// [`Kind::Unsupported`] if somebody else reaped it, on a kernel that does not keep the status (before 6.15).
     pub fn wait(&self) -> Result<Exit> {
         wait(self.pidfd.as_fd())
     }

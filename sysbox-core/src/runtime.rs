@@ -1,4 +1,7 @@
 //! Where containers are made and found.
+//!
+//! A [`Runtime`] is a few paths: making one touches nothing. Any number of them, in any threads and processes, may work on one
+//! state directory. All calls that change something need root.
 
 mod spawn;
 
@@ -32,25 +35,28 @@ pub struct Runtime {
 /// Where the stage program is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageProgram {
-    /// This very program: it calls [`crate::stage::dispatch`] first in `main`.
+    /// This very program, by /proc/self/exe: it calls [`crate::stage::dispatch`] first in `main`.
     SelfExe,
-    /// A `sysbox-stage` of the same build.
+    /// A `sysbox-stage` of the same build, by a path on the host. Of another version it is refused ([`Kind::Protocol`]).
     Path(PathBuf),
     /// A forked copy of this process: the fastest, and only for a small program with one thread, ideally a static one. With
     /// more threads every operation fails with EDEADLK.
     Fork,
 }
 
-/// Standard streams and other descriptors of a program in a container.
+/// Standard streams and other descriptors of a program in a container. They are closed here when the call returns.
+///
+/// Pipes among the standard streams are given to the container's root (fchown(2)), so that software inside can open them by
+/// /dev/stdout. With a terminal, the standard streams are that terminal.
 #[derive(Debug, Default)]
 pub struct Stdio {
-    /// Standard input; the caller's own if `None`.
+    /// Standard input; if `None`, the caller's own, or /dev/null if the caller has none.
     pub stdin: Option<OwnedFd>,
     /// Standard output; the caller's own if `None`.
     pub stdout: Option<OwnedFd>,
     /// Standard error; the caller's own if `None`.
     pub stderr: Option<OwnedFd>,
-    /// A connected socket that is sent the terminal's master, if the process has a terminal.
+    /// A connected Unix socket that is sent the terminal's master (SCM_RIGHTS), if the process has a terminal.
     pub console: Option<OwnedFd>,
     /// Further descriptors and the numbers they get inside, from 3 on.
     pub preserved: Vec<(i32, OwnedFd)>,
@@ -101,7 +107,8 @@ impl Runtime {
         self
     }
 
-    /// Uses other subordinate IDs. Runtimes on one host should share one pool directory.
+    /// Uses other subordinate IDs, or another number of them, than [`SubidConfig::default`]. They come from the host's one pool in
+    /// [`DEFAULT_DIR`] all the same.
     #[must_use]
     pub fn subids(mut self, config: SubidConfig) -> Self {
         self.subid = config;
@@ -113,10 +120,11 @@ impl Runtime {
         &self.root
     }
 
-    /// Plans a container without making it. IDs are the configuration's, or an example range.
+    /// Plans a container without making it: what [`Runtime::create`] would do just now. IDs are the configuration's, or those that
+    /// the pool would give next; nothing is taken. Relative paths in the configuration are relative to `bundle`.
     ///
     /// # Errors
-    /// See [`plan::build::plan`].
+    /// Those of [`Facts::gather`], [`plan::requested_maps`], [`Pool::preview`] and [`plan::build::plan`].
     pub fn plan(&self, id: &str, spec: &Spec, bundle: &Path) -> Result<Plan> {
         let maps = match plan::requested_maps(spec)? {
             Some(m) => m,
@@ -129,13 +137,20 @@ impl Runtime {
         Pool::open(&self.subid_dir, self.subid.clone())
     }
 
-    /// Makes a container whose program waits for [`Container::start`].
+    /// Makes a container named `id` whose program waits for [`Container::start`].
     ///
-    /// Its init becomes a child of this process. If it fails, nothing is left behind; if this process is killed on the way,
-    /// [`Runtime::open`] and [`Container::delete`] with force clean up.
+    /// Blocks until namespaces, cgroups and mounts exist and the `createRuntime` and `createContainer` hooks are done. `bundle`
+    /// is what relative paths in the configuration are relative to; config.json is not read from it. A copy of the
+    /// configuration is kept in the state directory.
+    ///
+    /// Init becomes a child of this process, and is otherwise all that changes in it. If making fails, nothing is left behind; if
+    /// this process is killed on the way, [`Runtime::open`] and [`Container::delete`] with force clean up. IDs come from the
+    /// host's pool unless the configuration brings maps; those are not entered in the pool.
     ///
     /// # Errors
-    /// [`Kind::Exists`] for a name in use, and those of [`plan::build::plan`] and of every system call on the way.
+    /// [`Kind::Exists`] for a name in use; [`Kind::Exhausted`] if the pool is empty; [`Kind::Protocol`] if the stage program is not
+    /// one; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; those of [`plan::build::plan`] and of every system call on
+    /// the way, with the process it failed in ([`Error::stage`]).
     pub fn create(&self, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
         check_id(id)?;
         let bundle = bundle.canonicalize().op_at("bundle", bundle)?;
@@ -222,10 +237,10 @@ impl Runtime {
         dir.remove()
     }
 
-    /// Finds a container by name, whoever made it.
+    /// Finds a container by name, whoever made it, also one whose making was cut short.
     ///
     /// # Errors
-    /// [`Kind::NotFound`].
+    /// [`Kind::NotFound`]; [`Kind::System`] if its state is damaged or cannot be read.
     pub fn open(&self, id: &str) -> Result<Container> {
         check_id(id).map_err(|e| e.kinded(Kind::NotFound))?;
         let dir = StateDir::new(&self.root, id);
@@ -238,7 +253,7 @@ impl Runtime {
         }
     }
 
-    /// Names of all containers, sorted.
+    /// Names of all containers, sorted: half-made and ended ones too.
     ///
     /// # Errors
     /// The state directory cannot be read. One that does not exist has no containers.

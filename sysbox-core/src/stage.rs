@@ -19,15 +19,18 @@ use crate::sys::{cred, fd};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-/// To be called first in `main` of a program that is its own stage. Returns at once unless the library started this
-/// process as a stage; otherwise does the stage's work and ends the process.
+/// To be called first in `main` of a program that is its own stage, while there is one thread. Returns at once unless the library
+/// started this process as a stage, which argv\[0\] tells; otherwise does the stage's work and ends the process.
 pub fn dispatch() {
     if std::env::args_os().next().is_some_and(|a| a == STAGE_NAME) {
         std::process::exit(main());
     }
 }
 
-/// The whole stage program.
+/// The whole stage program, for a `main` that is nothing else; returns its exit status.
+///
+/// Takes over the process: resets signals and umask, closes descriptors from 3 on, changes namespaces and identity. It must have
+/// one thread, since a process with more cannot enter a user namespace (setns(2)).
 pub fn main() -> i32 {
     match fd::adopt(0) {
         Ok(s) => answer(&Channel::new(UnixStream::from(s))),

@@ -84,7 +84,6 @@ pub(super) fn prune(top: &Path) -> Result<()> {
     walk(top, &mut Remove)
 }
 
-/// The processes in `top` and below, unsorted.
 /// Thaws a v1 freezer cgroup and all below it, from the top: a child thaws only when its parents have.
 pub(super) fn thaw(top: &Path) -> Result<()> {
     struct Thaw;
@@ -101,6 +100,7 @@ pub(super) fn thaw(top: &Path) -> Result<()> {
     walk(top, &mut Thaw)
 }
 
+/// The processes in `top` and below, unsorted.
 pub(super) fn pids(top: &Path) -> Result<Vec<u32>> {
     struct Collect(Vec<u32>);
     impl Visitor for Collect {

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// Annotation: `true` lets inner software lower its `oom_score_adj` to −999 though the container has no memory limit.
 pub const OOM_FLOOR: &str = "sysbox.oom-floor";
 
-/// Plans a system container named `id` from the configuration in `bundle`.
+/// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
+/// [`super::requested_maps`], or else of the pool. The same input gives the same plan.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] for a malformed or contradictory configuration, [`Kind::Refused`] for a request that breaks
@@ -60,10 +61,11 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     })
 }
 
-/// A name that is a file name, with room for what is put around it, and safe to print.
+/// Checks a container's name: 1 to 240 ASCII letters, digits, `_`, `+`, `-` and `.`, and neither `.` nor `..`. So it is a file
+/// name with room for what is put around it, and safe to print.
 ///
 /// # Errors
-/// [`Kind::InvalidConfig`].
+/// [`Kind::InvalidConfig`] for any other.
 pub fn check_id(id: &str) -> Result<()> {
     let ok = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
     if id.is_empty() || id.len() > 240 || !id.chars().all(ok) || id == "." || id == ".." {

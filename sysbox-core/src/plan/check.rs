@@ -6,10 +6,11 @@ use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Ns;
 
-/// The ID maps of a configuration, if it has any.
+/// The ID maps of a configuration (`linux.uidMappings`, `linux.gidMappings`), if it has any. Pure.
 ///
 /// # Errors
-/// They are malformed, incomplete, or no use for a system container; the message says why.
+/// [`Kind::InvalidConfig`] if they are malformed, incomplete, or without a user namespace; [`Kind::Refused`] if they are no use for a
+/// system container, as in [`Maps::check_usable`].
 pub fn requested_maps(spec: &Spec) -> Result<Option<Maps>> {
     let Some(linux) = spec.oci().linux() else { return Ok(None) };
     let uid = linux.uid_mappings().as_deref().unwrap_or_default();

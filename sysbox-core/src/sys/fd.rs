@@ -44,7 +44,8 @@ pub(crate) fn dup_above(fd: BorrowedFd<'_>, min: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
 
-/// Duplicates one of the caller's own descriptors by number (standard streams, `--preserve-fds`).
+/// Duplicates one of the caller's own descriptors by number (standard streams, `--preserve-fds`): to the lowest free number from 3
+/// on, close-on-exec.
 ///
 /// # Errors
 /// EBADF if it is not open.
