@@ -573,7 +573,8 @@ fn privileged_is_refused() {
 
 #[test]
 fn unsupported_fields_are_named() {
-    let cases: [(&str, Value, &str); 7] = [
+    let cases: [(&str, Value, &str); 8] = [
+        ("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0"), "linux.mountLabel"),
         ("/linux/intelRdt", json!({ "closID": "x" }), "linux.intelRdt"),
         ("/linux/personality", json!({ "domain": "LINUX32" }), "linux.personality"),
         ("/process/scheduler", json!({ "policy": "SCHED_BATCH" }), "process.scheduler"),
@@ -768,6 +769,23 @@ fn mounts_that_would_hide_the_containers_own_are_refused() {
         f.targets.insert("/link".into(), "/proc".into());
     });
     refused(linked, Kind::Refused, &["/proc"]);
+}
+
+#[test]
+fn new_file_systems_that_need_the_hosts_root_are_refused() {
+    for fstype in ["ext4", "overlay", "debugfs", "devtmpfs", "nfs", "fuse.x", "nonsense"] {
+        let doc = with_mounts(json!([{ "destination": "/a", "type": fstype, "source": "/dev/x" }]));
+        refused(plan_on(&doc, |_| ()), Kind::Refused, &["mounts[12]", fstype]);
+    }
+}
+
+#[test]
+fn a_mask_below_proc_is_kept_and_noted() {
+    for path in ["/proc/cpuinfo", "/sys/class"] {
+        let p = planned(&docker_with(|d| d["linux"]["maskedPaths"] = json!([path])));
+        assert_eq!(mount(&p.locked, path).what, What::Mask);
+        assert!(p.notes.iter().any(|n| n.contains(path) && n.contains("mount another")), "{:?}", p.notes);
+    }
 }
 
 #[test]
