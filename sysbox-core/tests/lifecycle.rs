@@ -1,4 +1,5 @@
 //! From create to delete: what can be done in which state, and what is told about it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
