@@ -7,7 +7,7 @@
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::process_for_exec;
 use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Starting, Work};
-use crate::runtime::{Runtime, Stdio};
+use crate::runtime::{Runtime, Spawned, Stdio};
 use crate::spec::Spec;
 use crate::state::{Init, OciState, Record, StateDir, Status};
 use crate::sys::channel::Channel;
@@ -35,6 +35,8 @@ pub struct Container {
     pidfd: Option<OwnedFd>,
     /// Of the state directory.
     identity: (u64, u64),
+    /// The stage that made it, which takes a moment to end after its last word: nobody needs to wait for that.
+    _stage: Option<Spawned>,
 }
 
 /// How a program is run in a container.
@@ -55,12 +57,16 @@ pub struct Child {
 impl Container {
     pub(crate) fn new(runtime: Runtime, dir: StateDir, record: Record, pidfd: Option<OwnedFd>) -> Self {
         let identity = dir.identity().unwrap_or_default();
-        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity }
+        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity, _stage: None }
+    }
+
+    pub(crate) fn made_by(self, stage: Spawned) -> Self {
+        Container { _stage: Some(stage), ..self }
     }
 
     pub(crate) fn unfinished(runtime: Runtime, dir: StateDir, id: &str) -> Self {
         let identity = dir.identity().unwrap_or_default();
-        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity }
+        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity, _stage: None }
     }
 
     /// Its name.

@@ -196,14 +196,15 @@ impl Runtime {
         let mut fds = options.stdio.into_fds()?;
         fds.push((Fd::Listener, listener));
         fds.push((Fd::Lock, lock));
-        let stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
-        let (init, result) = follow(stage, dir, &mut record);
+        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
+        let (init, result) = follow(&mut stage, dir, &mut record);
         match (result, init) {
-            (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init))),
+            (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init)).made_by(stage)),
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), init) => {
+                // It kills init itself, unless it was killed.
+                stage.finish();
                 if let Some(init) = init {
-                    // The stage may have been killed before it could; its zombie is ours to bury.
                     let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
                     let _ = pidfd::wait_gone(init.as_fd(), 5000);
                     let _ = pidfd::reap(init.as_fd());
@@ -278,7 +279,7 @@ impl Runtime {
 }
 
 /// Hears a creating stage to its end: init, once there is one, and how it went. The record follows.
-fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<OwnedFd>, Result<()>) {
+fn follow(stage: &mut Spawned, dir: &StateDir, record: &mut Record) -> (Option<OwnedFd>, Result<()>) {
     let mut init = None;
     let result = loop {
         match stage.reply() {
@@ -294,7 +295,6 @@ fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<Ow
             Ok((Reply::Failed(e), _)) | Err(e) => break Err(e),
         }
     };
-    stage.finish();
     (init, result)
 }
 

@@ -142,7 +142,7 @@ fn chroots_with_the_binds_of_debootstrap() {
     let build = "set -ex; cd /tmp/c; for d in proc sys dev run; do mount --rbind /$d $d; mount --make-rslave $d; done; \
                  chroot . /bin/sh -c 'test -c /dev/null && test -d /sys/fs/cgroup && test -d /dev/pts'; umount -R proc sys dev run";
     c.sh(build).ok();
-    // What it makes with mknod in its stead, since the kernel gives it none.
+    // A device is bound, since the kernel lets nobody in a user namespace make one; whiteouts and pipes are no devices.
     c.sh("touch /tmp/c/null && mount --bind /dev/null /tmp/c/null && echo x > /tmp/c/null && umount /tmp/c/null").ok();
-    c.sh("mknod /tmp/c/whiteout c 0 0 && mkfifo /tmp/c/fifo && chown 5:6 /tmp/c/fifo && setfattr -h -n user.x /tmp 2>/dev/null; test -c /tmp/c/whiteout").ok();
+    c.sh("mknod /tmp/c/whiteout c 0 0 && mkfifo /tmp/c/fifo && chown 5:6 /tmp/c/fifo").ok();
 }
