@@ -1,4 +1,5 @@
 //! What the configuration says of the program, and what the program sees of it: at start and in exec.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -227,6 +228,7 @@ fn receive(socket: &OwnedFd) -> File {
     let m = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
     for c in m.cmsgs().unwrap() {
         if let ControlMessageOwned::ScmRights(fds) = c {
+            // The number itself stays open until this program ends: only a raw conversion could take it over.
             return sysbox_core::dup_number(fds[0]).unwrap().into();
         }
     }
