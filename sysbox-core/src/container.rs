@@ -394,9 +394,10 @@ impl Container {
 
     fn end_init(&self) -> Result<()> {
         let Some(record) = &self.record else { return Ok(()) };
-        let Some(init) = record.init.filter(Init::alive) else { return Ok(()) };
+        // One that has ended by itself, and that nobody has waited for, is still to be buried.
+        let Some(init) = record.init.filter(Init::exists) else { return Ok(()) };
         let Ok(pidfd) = pidfd::open(init.pid) else { return Ok(()) };
-        if !init.alive() {
+        if !init.exists() {
             return Ok(());
         }
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);

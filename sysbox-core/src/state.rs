@@ -94,6 +94,11 @@ impl Init {
         proc_stat(pid).map(|(_, start_time)| Init { pid, start_time })
     }
 
+    /// It exists, if only as a zombie.
+    pub(crate) fn exists(&self) -> bool {
+        proc_stat(self.pid).is_some_and(|(_, start)| start == self.start_time)
+    }
+
     /// It exists and is not a zombie.
     pub(crate) fn alive(&self) -> bool {
         proc_stat(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, 'Z' | 'X'))

@@ -77,6 +77,18 @@ fn a_container_that_was_never_started_can_be_deleted() {
 }
 
 #[test]
+fn a_container_that_nobody_waited_for_leaves_no_zombie() {
+    let Some(lab) = Lab::new("a_container_that_nobody_waited_for_leaves_no_zombie") else { return };
+    let mut c = lab.create(&lab.doc("exit 5"));
+    let proc = format!("/proc/{}", c.pid().unwrap());
+    c.container.start().unwrap();
+    poll_until("it has ended", || c.status() == Status::Stopped);
+    assert!(Path::new(&proc).exists(), "reaped by somebody else");
+    c.delete(false).unwrap();
+    assert!(!Path::new(&proc).exists());
+}
+
+#[test]
 fn a_paused_container_can_be_deleted_by_force() {
     let Some(lab) = Lab::new("a_paused_container_can_be_deleted_by_force") else { return };
     let c = lab.start(&lab.system().to_json());

@@ -79,6 +79,7 @@ fn furnish(
     for (name, text) in [("uid_map", plan.maps.uid.to_string()), ("gid_map", plan.maps.gid.to_string())] {
         std::fs::write(of(name), text).op_at("write", of(name))?;
     }
+    let oom = open_oom_score(plan, pid)?;
     init.send(&ToInit::Mapped, &[])?;
     // While init enters its own namespaces.
     let userns = File::open(of("ns/user")).op_at("open", of("ns/user"))?;
@@ -108,7 +109,7 @@ fn furnish(
     init.send(&ToInit::Rooted, &[])?;
     expect(init, "init", |m| matches!(m, FromInit::Ready))?;
     // Last: a tight limit is for the program, not for init's own work.
-    limit(plan, pid)
+    limit(plan, pid, oom)
 }
 
 fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Result<()> {
@@ -120,7 +121,7 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 }
 
 /// What only real root may give.
-fn limit(plan: &Plan, pid: i32) -> Result<()> {
+fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
     for &(resource, soft, hard) in &plan.process.rlimits {
         cred::set_rlimit(pid, resource, soft, hard)
             .op(format!("prlimit resource {resource} to {soft}:{hard}"))
@@ -128,15 +129,22 @@ fn limit(plan: &Plan, pid: i32) -> Result<()> {
                 e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first")
             })?;
     }
-    let path = format!("/proc/{pid}/oom_score_adj");
-    // The kernel remembers the lowest value that a capable process set, and lets anybody return to it.
-    let score = if plan.process.oom_floor { Some(-999) } else { plan.process.oom_score_adj };
-    match score {
-        Some(s) => std::fs::write(&path, s.to_string())
-            .op_at(format!("write {s} to"), &path)
+    match oom {
+        Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
+            .op(format!("write {score} to oom_score_adj of init"))
+            .map(drop)
             .map_err(|e| e.hint("lowering oom_score_adj needs CAP_SYS_RESOURCE")),
         None => Ok(()),
     }
+}
+
+/// The score to give to init and where. Opened while /proc is the host's: in the container's, init has another number.
+fn open_oom_score(plan: &Plan, pid: i32) -> Result<Option<(i32, File)>> {
+    // The kernel remembers the lowest value that a capable process set, and lets anybody return to it.
+    let score = if plan.process.oom_floor { Some(-999) } else { plan.process.oom_score_adj };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let open = |score| File::options().write(true).open(&path).op_at("open", &path).map(|file| (score, file));
+    score.map(open).transpose()
 }
 
 /// The text for /proc/PID/timens_offsets.
