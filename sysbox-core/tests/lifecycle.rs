@@ -354,3 +354,28 @@ fn the_configuration_survives_whole() {
         let _ = std::fs::remove_dir(h.mount.join(format!("sysbox-test-{}-whole", std::process::id())));
     }
 }
+
+#[test]
+fn later_mounts_of_the_host_appear_only_where_asked() {
+    use nix::mount::{mount, umount2, MntFlags, MsFlags};
+    let Some(lab) = Lab::new("later_mounts_of_the_host_appear_only_where_asked") else { return };
+    let source = lab.path("source");
+    std::fs::create_dir_all(source.join("sub")).unwrap();
+    let none: Option<&str> = None;
+    mount(Some(&source), &source, none, MsFlags::MS_BIND, none).unwrap();
+    mount(none, &source, none, MsFlags::MS_SHARED, none).unwrap();
+    let mut doc = lab.doc("sleep 100");
+    for (target, option) in [("/slave", "rslave"), ("/none", "rw")] {
+        let bind = serde_json::json!({
+            "destination": target, "type": "bind", "source": source, "options": ["rbind", option]
+        });
+        doc["mounts"].as_array_mut().unwrap().push(bind);
+    }
+    let c = lab.start(&doc);
+    mount(Some("tmpfs"), &source.join("sub"), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    std::fs::write(source.join("sub/later"), "").unwrap();
+    let seen = c.sh("ls /slave/sub; ls /none/sub");
+    umount2(&source.join("sub"), MntFlags::MNT_DETACH).unwrap();
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+    assert_eq!(seen.ok(), "later");
+}
