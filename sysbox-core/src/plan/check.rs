@@ -27,12 +27,26 @@ pub fn requested_maps(spec: &Spec) -> Result<Option<Maps>> {
         uid: IdMap::from_oci(uid).map_err(|e| e.within("linux.uidMappings"))?,
         gid: IdMap::from_oci(gid).map_err(|e| e.within("linux.gidMappings"))?,
     };
-    maps.check_usable()?;
+    maps.check_usable().map_err(|e| e.within("linux.uidMappings and linux.gidMappings"))?;
     Ok(Some(maps))
 }
 
 fn has_namespace(linux: &oci::Linux, typ: Ns) -> bool {
     linux.namespaces().as_deref().unwrap_or_default().iter().any(|n| n.typ() == typ)
+}
+
+/// As config.json has it; oci-spec prints the kernel's names.
+fn spelling(typ: Ns) -> &'static str {
+    match typ {
+        Ns::Mount => "mount",
+        Ns::Cgroup => "cgroup",
+        Ns::Uts => "uts",
+        Ns::Ipc => "ipc",
+        Ns::User => "user",
+        Ns::Pid => "pid",
+        Ns::Network => "network",
+        Ns::Time => "time",
+    }
 }
 
 /// Refuses what would break isolation, what contradicts itself and what is not supported.
@@ -57,7 +71,7 @@ fn check_namespaces(linux: &oci::Linux) -> Result<()> {
     let list = linux.namespaces().as_deref().unwrap_or_default();
     for (i, n) in list.iter().enumerate() {
         if list[..i].iter().any(|m| m.typ() == n.typ()) {
-            return Err(Error::invalid(format!("linux.namespaces has two entries of type {}", n.typ())));
+            return Err(Error::invalid(format!("linux.namespaces has two entries of type {}", spelling(n.typ()))));
         }
         if let Some(path) = n.path() {
             let hint = match n.typ() {
@@ -70,7 +84,7 @@ fn check_namespaces(linux: &oci::Linux) -> Result<()> {
             };
             return Err(Error::new(
                 Kind::Refused,
-                format!("linux.namespaces: joining the {} namespace of a path is refused:", n.typ()),
+                format!("linux.namespaces: joining the {} namespace of a path is refused:", spelling(n.typ())),
             )
             .at(path)
             .hint(hint));
@@ -87,7 +101,7 @@ fn check_namespaces(linux: &oci::Linux) -> Result<()> {
         if !has_namespace(linux, typ) {
             return Err(Error::new(
                 Kind::Refused,
-                format!("linux.namespaces has no \"{typ}\" entry: the container would {risk}"),
+                format!("linux.namespaces has no \"{}\" entry: the container would {risk}", spelling(typ)),
             )
             .hint(format!("run it without {option}; a system container has namespaces of its own")));
         }
