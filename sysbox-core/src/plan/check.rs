@@ -28,7 +28,7 @@ pub fn requested_maps(spec: &Spec) -> Result<Option<Maps>> {
         uid: IdMap::from_oci(uid).map_err(|e| e.within("linux.uidMappings"))?,
         gid: IdMap::from_oci(gid).map_err(|e| e.within("linux.gidMappings"))?,
     };
-    maps.check_usable()?;
+    maps.check_usable().map_err(|e| e.within("linux.uidMappings and linux.gidMappings"))?;
     Ok(Some(maps))
 }
 
