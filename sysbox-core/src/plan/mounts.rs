@@ -71,8 +71,10 @@ pub(super) fn plan(
             });
         }
     }
-    let (dev_options, devices) =
-        (own.dev.take().unwrap_or_else(|| vec!["mode=755".into(), "size=65536k".into()]), linux.devices());
+    let dev_options = own.dev.take().unwrap_or_else(|| vec!["mode=755".into(), "size=65536k".into()]);
+    // The host's side mounts it.
+    let dev_options = dev_options.iter().map(|o| outside(o, maps)).collect::<Result<_>>()?;
+    let devices = linux.devices();
     let mut sets = Sets { locked: vec![at("/dev", What::Spare)], attached: Vec::new() };
     let dev = devices::dev(dev_options, devices.as_deref().unwrap_or_default(), terminal)?;
     sets.locked.push(with(at("/dev", dev), Attrs::NOSUID | Attrs::NOEXEC));
