@@ -106,11 +106,11 @@ impl Facts {
         for m in spec.oci().mounts().as_deref().unwrap_or_default() {
             let target = Path::new("/").join(m.destination());
             if let Ok(t) = normalize(&target) {
-                targets.insert(target, root.resolve_existing(&t));
+                targets.insert(target, root.intended(&t));
             }
         }
         let kernel_dirs = kernel_dirs(&release);
-        targets.extend(kernel_dirs.iter().map(|d| (d.clone(), root.resolve_existing(d))));
+        targets.extend(kernel_dirs.iter().map(|d| (d.clone(), root.intended(d))));
         Ok(Facts {
             targets,
             cgroups: Layout::detect()?,
