@@ -9,7 +9,7 @@ use sysbox_core::{Container, Error, Kind, Result, Runtime};
 
 fn document(c: &Container) -> serde_json::Value {
     let s = c.state();
-    let created = c.created().map_or_else(String::new, |ms| rfc3339((ms / 1000) as i64));
+    let created = c.created().map_or_else(String::new, |ns| rfc3339((ns / 1_000_000_000) as i64));
     json!({
         "ociVersion": s.oci_version, "id": s.id, "pid": s.pid.unwrap_or(0), "status": s.status.to_string(),
         "bundle": s.bundle, "rootfs": c.rootfs(), "created": created, "annotations": s.annotations, "owner": "root",

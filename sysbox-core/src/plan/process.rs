@@ -25,10 +25,11 @@ pub(super) struct Context<'a> {
     pub(super) systemd: bool,
 }
 
-/// A process of the container, planned for exec: the same rules as for the first one.
+/// A process of the container, planned for exec: the same rules as for the first one. Pure.
 ///
 /// # Errors
-/// The process is malformed; the message names the field.
+/// [`Kind::InvalidConfig`] if the process is malformed or its user is not mapped; [`Kind::Unsupported`] if the profile cannot be
+/// compiled here. The message names the field.
 pub fn process_for_exec(p: &oci::Process, maps: &Maps, seccomp: Option<&oci::LinuxSeccomp>) -> Result<Process> {
     let mut notes = Vec::new();
     plan(
