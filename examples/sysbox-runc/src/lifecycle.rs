@@ -3,6 +3,7 @@
 use crate::args::{CreateArgs, ExecArgs, Global};
 use crate::foreground;
 use crate::terminal;
+use nix::sys::signal::Signal;
 use oci_spec::runtime as oci;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -108,7 +109,12 @@ pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
     let stdio = Stdio { console, preserved, ..Stdio::default() };
     let child = container.exec(&process, ExecOptions { stdio })?;
     if let Some(path) = &a.pid_file {
-        write_pid(path, child.pid())?;
+        if let Err(e) = write_pid(path, child.pid()) {
+            // It must not run on unknown to the caller, who was told of a failure.
+            let _ = child.kill(Signal::SIGKILL as i32);
+            let _ = child.wait();
+            return Err(e);
+        }
     }
     let Some(signals) = signals else { return Ok(0) };
     foreground::watch(&signals, child.pidfd(), terminal, |s| child.kill(s))?;
