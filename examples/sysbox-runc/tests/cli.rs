@@ -383,34 +383,3 @@ fn broken_bundles() {
     lab.run(&["create", "--bundle", bundle.path(), "--pid-file", "/nosuch/pid", &id]).refused(&["/nosuch"]);
     lab.assert_nothing_left();
 }
-
-#[test]
-fn preserved_descriptors() {
-    let Some(lab) = Lab::new("preserved_descriptors", "busybox") else { return };
-    // One of them is ours, all others the container must not get.
-    let bundle = lab.bundle("b", &["sh", "-c", "cat <&3; ls /proc/self/fd | tr '\\n' ' '; echo up; sleep 1000"]);
-    std::fs::write(lab.path("three"), "through 3\n").unwrap();
-    let id = lab.id("c");
-    let with = |args: &[&str]| {
-        let runtime = lab.runtime(args);
-        let mut c = Command::new("sh");
-        c.args(["-c", "exec \"$@\" 3<\"$0\" 4<\"$0\""])
-            .arg(lab.path("three"))
-            .arg(runtime.get_program())
-            .args(runtime.get_args());
-        c.stdin(Stdio::null());
-        lab.spawn(c)
-    };
-    let mut running = with(&["run", "--preserve-fds", "1", "--bundle", bundle.path(), &id]);
-    running.says("up", LIMIT);
-    // The last one is what ls itself has opened.
-    assert_eq!(running.out(), "through 3\n0 1 2 3 4 up\n");
-    let exec = with(&["exec", "--preserve-fds=2", &id, "sh", "-c", "cat <&4; ls /proc/self/fd | tr '\\n' ' '"])
-        .finish(LIMIT)
-        .ok();
-    assert_eq!(exec.out, "through 3\n0 1 2 3 4 5 ");
-    lab.run(&["exec", "--preserve-fds", "1", &id, "true"]).refused(&["--preserve-fds"]);
-    // Standard input was the host's /dev/null: it must not have become the container's.
-    use std::os::unix::fs::MetadataExt;
-    assert_eq!(std::fs::metadata("/dev/null").unwrap().uid(), 0);
-}

@@ -1,4 +1,4 @@
-//! Terminals: handed to a console socket, as engines have it, or relayed to the caller's own.
+//! What a program has open: terminals, handed to a console socket or relayed to the caller's own, and other descriptors.
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions, not in what they share
 
 mod common;
@@ -13,6 +13,7 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// The master that comes by the socket.
 fn receive(listener: &UnixListener) -> OwnedFd {
@@ -151,4 +152,35 @@ fn foreground_terminal() {
     assert!(modes().contains(LocalFlags::ICANON), "the caller's terminal was left raw");
     lab.assert_nothing_left();
     assert!(Path::new("/dev/ptmx").exists());
+}
+
+#[test]
+fn preserved_descriptors() {
+    let Some(lab) = Lab::new("preserved_descriptors", "busybox") else { return };
+    // One of them is ours, all others the container must not get.
+    let bundle = lab.bundle("b", &["sh", "-c", "cat <&3; ls /proc/self/fd | tr '\\n' ' '; echo up; sleep 1000"]);
+    std::fs::write(lab.path("three"), "through 3\n").unwrap();
+    let id = lab.id("c");
+    let with = |args: &[&str]| {
+        let runtime = lab.runtime(args);
+        let mut c = Command::new("sh");
+        c.args(["-c", "exec \"$@\" 3<\"$0\" 4<\"$0\""])
+            .arg(lab.path("three"))
+            .arg(runtime.get_program())
+            .args(runtime.get_args());
+        c.stdin(Stdio::null());
+        lab.spawn(c)
+    };
+    let mut running = with(&["run", "--preserve-fds", "1", "--bundle", bundle.path(), &id]);
+    running.says("up", LIMIT);
+    // The last one is what ls itself has opened.
+    assert_eq!(running.out(), "through 3\n0 1 2 3 4 up\n");
+    let exec = with(&["exec", "--preserve-fds=2", &id, "sh", "-c", "cat <&4; ls /proc/self/fd | tr '\\n' ' '"])
+        .finish(LIMIT)
+        .ok();
+    assert_eq!(exec.out, "through 3\n0 1 2 3 4 5 ");
+    lab.run(&["exec", "--preserve-fds", "1", &id, "true"]).refused(&["--preserve-fds"]);
+    // Standard input was the host's /dev/null: it must not have become the container's.
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(std::fs::metadata("/dev/null").unwrap().uid(), 0);
 }
