@@ -329,11 +329,10 @@ fn tree(kind: &str) -> Result<PathBuf, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/rootfs.sh");
     let out = Command::new(script).arg(kind).stdin(Stdio::null()).output().unwrap();
     let said = |b: &[u8]| String::from_utf8_lossy(b).trim().to_owned();
-    match out.status.code() {
-        Some(0) => Ok(said(&out.stdout).into()),
-        Some(3) => Err(format!("no tree {kind}: {}", said(&out.stderr).lines().last().unwrap_or_default())),
-        _ => panic!("rootfs.sh {kind}: {}", said(&out.stderr)),
+    if out.status.success() {
+        return Ok(said(&out.stdout).into());
     }
+    Err(format!("no tree {kind}: {}", said(&out.stderr).lines().last().unwrap_or_default()))
 }
 
 pub(crate) fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
