@@ -27,6 +27,11 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 cargo build --manifest-path fuzz/Cargo.toml --target-dir fuzz/target --release --target "$host" \
   "${@/#/--bin=}" --config profile.release.lto=false --config 'profile.release.panic="unwind"' </dev/null
 
+# Targets write files: in memory where that is possible.
+TMPDIR=$(mktemp -d /dev/shm/sysbox-fuzz.XXXXXX 2>/dev/null || mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+
 each=$((seconds / $#))
 [[ $each -gt 0 ]] || each=1
 status=0
@@ -36,6 +41,7 @@ for target in "$@"; do
   # Inputs worth keeping in git are in fuzz/seeds; what a run finds goes to the corpus.
   inputs=("$corpus")
   [[ ! -d fuzz/seeds/$target ]] || inputs+=("fuzz/seeds/$target")
+  [[ ! -e fuzz/dictionaries/$target ]] || inputs+=("-dict=fuzz/dictionaries/$target")
   echo "== fuzz $target, $each s"
   "fuzz/target/$host/release/$target" "${inputs[@]}" -max_total_time="$each" -timeout=10 -rss_limit_mb=4096 \
     -artifact_prefix="fuzz/artifacts/$target-" -print_final_stats=1 -verbosity=0 </dev/null || { status=1; echo "fuzz: $target has a finding"; }

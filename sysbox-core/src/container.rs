@@ -1,9 +1,13 @@
 //! One container: what can be done with it once it exists.
+//!
+//! Every call looks at the container as it is now: other processes may start, pause and delete it at any time. Calls that
+//! need privilege inside ([`Container::exec`], hooks) are carried out by the stage; this process never enters a namespace.
+//! State and life cycle: the OCI runtime specification, runtime.md.
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::process_for_exec;
-use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Work};
-use crate::runtime::{Runtime, Stdio};
+use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Starting, Work};
+use crate::runtime::{Runtime, Spawned, Stdio};
 use crate::spec::Spec;
 use crate::state::{Init, OciState, Record, StateDir, Status};
 use crate::sys::channel::Channel;
@@ -18,7 +22,9 @@ pub use crate::sys::pidfd::Exit;
 /// How long a killed init may take to die, in milliseconds.
 const DEATH_MS: i32 = 10_000;
 
-/// A handle on a container. Dropping it does nothing to the container.
+/// A handle on a container: its state as it was read, and a descriptor of its init. Dropping it does nothing to the container.
+///
+/// A container that has ended keeps its cgroups, IDs and state until [`Container::delete`].
 #[derive(Debug)]
 pub struct Container {
     runtime: Runtime,
@@ -27,6 +33,10 @@ pub struct Container {
     /// `None`: making it was cut short before anything but the directory existed.
     record: Option<Record>,
     pidfd: Option<OwnedFd>,
+    /// Of the state directory.
+    identity: (u64, u64),
+    /// The stage that made it, which takes a moment to end after its last word: nobody needs to wait for that.
+    _stage: Option<Spawned>,
 }
 
 /// How a program is run in a container.
@@ -36,7 +46,8 @@ pub struct ExecOptions {
     pub stdio: Stdio,
 }
 
-/// A program running in a container; a child of this process.
+/// A program running in a container; a child of this process, which must wait for it: while it is a zombie the container's
+/// init cannot end. Dropping the handle buries it if it has ended.
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
@@ -45,11 +56,17 @@ pub struct Child {
 
 impl Container {
     pub(crate) fn new(runtime: Runtime, dir: StateDir, record: Record, pidfd: Option<OwnedFd>) -> Self {
-        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd }
+        let identity = dir.identity().unwrap_or_default();
+        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity, _stage: None }
+    }
+
+    pub(crate) fn made_by(self, stage: Spawned) -> Self {
+        Container { _stage: Some(stage), ..self }
     }
 
     pub(crate) fn unfinished(runtime: Runtime, dir: StateDir, id: &str) -> Self {
-        Container { runtime, dir, id: id.into(), record: None, pidfd: None }
+        let identity = dir.identity().unwrap_or_default();
+        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity, _stage: None }
     }
 
     /// Its name.
@@ -64,7 +81,7 @@ impl Container {
         })
     }
 
-    /// Pid of init on the host, if it lives.
+    /// Pid of init, as the host numbers processes, if it lives. Read from /proc at each call.
     pub fn pid(&self) -> Option<i32> {
         self.record.as_ref().and_then(|r| r.init).filter(Init::alive).map(|i| i.pid)
     }
@@ -82,25 +99,20 @@ impl Container {
         self.record().map(|r| &r.maps)
     }
 
-    /// When it was made, in milliseconds since 1970.
+    /// When it was made, in nanoseconds since 1970.
     pub fn created(&self) -> Option<u64> {
         self.record.as_ref().map(|r| r.created)
     }
 
-    /// What it is doing.
+    /// What it is doing just now: from /proc, the freezer and the state directory. What cannot be found out reads as not so.
     pub fn status(&self) -> Status {
         let Some(record) = &self.record else { return self.unfinished_status() };
         match record.init {
             None => self.unfinished_status(),
             Some(init) if !init.alive() => Status::Stopped,
             Some(_) if record.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
-            Some(_) if self.dir.socket().exists() => {
-                // The lock is free once the stage is through.
-                match self.dir.try_lock() {
-                    Ok(None) => Status::Creating,
-                    _ => Status::Created,
-                }
-            }
+            Some(_) if self.dir.socket().exists() => Status::Created,
+            Some(_) if self.dir.unfinished_socket().exists() => Status::Creating,
             Some(_) => Status::Running,
         }
     }
@@ -138,11 +150,14 @@ impl Container {
         Err(Error::new(Kind::WrongState, format!("cannot {to} container {}: it is {status}", self.id)))
     }
 
-    /// Lets the program run. Returns when it has been executed.
+    /// Lets the program run. Blocks until it has been executed and the `poststart` hooks are done.
+    ///
+    /// Any process with the right to read the state directory may call it, not only the creator.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it is created; [`Kind::ProgramNotFound`] and the like if the program cannot be executed:
-    /// then the container is stopped.
+    /// [`Kind::WrongState`] unless it is created; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`] if the program
+    /// cannot be executed, and those of a `startContainer` hook: then the container is stopped. Those of a `poststart` hook:
+    /// then the program runs nevertheless.
     pub fn start(&mut self) -> Result<()> {
         self.expect_status(&[Status::Created], "start")?;
         let handle = std::fs::File::open(self.dir.path()).op_at("open", self.dir.path())?;
@@ -156,7 +171,15 @@ impl Container {
             r => r.op_at("connect to", self.dir.socket())?,
         };
         let channel = Channel::new(socket);
-        channel.send(&Start, &[])?;
+        // Without this answer somebody else's start came first, or init is dead.
+        let heard = channel.send(&Start, &[]).and_then(|()| channel.recv::<Starting>());
+        if !matches!(heard, Ok(Some(_))) {
+            self.expect_status(&[Status::Created], "start")?;
+            return Err(Error::new(
+                Kind::WrongState,
+                format!("cannot start container {}: its init has ended", self.id),
+            ));
+        }
         let answer = channel.recv::<StartFailed>()?;
         let _ = std::fs::remove_file(self.dir.socket());
         if let Some((StartFailed(e), _)) = answer {
@@ -177,30 +200,37 @@ impl Container {
         let reply = stage.reply();
         stage.finish();
         match reply? {
-            Reply::Failed(e) => Err(e),
+            (Reply::Failed(e), _) => Err(e),
             _ => Ok(()),
         }
     }
 
-    /// Sends a signal to init. As everywhere, pid 1 gets only signals it handles, SIGKILL and SIGSTOP.
+    /// Sends a signal (`SIG*` number) to init by pidfd_send_signal(2). As everywhere, pid 1 gets only signals it handles, SIGKILL
+    /// and SIGSTOP. Does not wait for the effect.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] if it is not running.
+    /// [`Kind::WrongState`] if init has ended; [`Kind::System`] for an invalid number.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        let gone = || Error::new(Kind::WrongState, format!("cannot signal container {}: it is not running", self.id));
+        // runc's words, which containerd knows.
+        let gone = || Error::new(Kind::WrongState, "container not running");
         let init = self.record()?.init.filter(Init::alive).ok_or_else(gone)?;
         let pidfd = pidfd::open(init.pid).map_err(|_| gone())?;
         // Between the look and the open the number may have changed hands.
         if !init.alive() {
             return Err(gone());
         }
-        pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))
+        pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
+        // Frozen by v1, it would not die before it is thawed.
+        if signal == libc::SIGKILL && self.status() == Status::Paused {
+            self.record()?.cgroup.thaw()?;
+        }
+        Ok(())
     }
 
-    /// Sends a signal to every process of the container.
+    /// Sends a signal to every process of the container, inner containers included. Processes born meanwhile may be missed.
     ///
     /// # Errors
-    /// Its cgroup cannot be read.
+    /// Its cgroup cannot be read. That a process has ended, or refuses the signal, is none.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
         for pid in self.processes()? {
             if let Ok(fd) = pidfd::open(pid) {
@@ -218,10 +248,10 @@ impl Container {
         Ok(self.record()?.cgroup.pids()?.into_iter().map(|p| p as i32).collect())
     }
 
-    /// Freezes all its processes.
+    /// Freezes all its processes, and waits until they are frozen (v1: the `freezer` controller; v2: `cgroup.freeze`, Linux 5.2).
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it runs; the freezer does not answer.
+    /// [`Kind::WrongState`] unless it is created or running; the freezer is missing or does not answer.
     pub fn pause(&self) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created], "pause")?;
         self.record()?.cgroup.freeze()
@@ -230,25 +260,31 @@ impl Container {
     /// Lets frozen processes go on.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it is paused.
+    /// [`Kind::WrongState`] unless it is paused; the freezer does not answer.
     pub fn resume(&self) -> Result<()> {
         self.expect_status(&[Status::Paused], "resume")?;
         self.record()?.cgroup.thaw()
     }
 
-    /// Changes its limits.
+    /// Changes its limits: what `resources` (OCI `linux.resources`) gives; the rest stays. Device rules are not looked at.
     ///
     /// # Errors
-    /// A value is malformed, or the kernel refuses it.
+    /// [`Kind::WrongState`] unless it is created, running or paused; a value is malformed, or the kernel refuses it, as in
+    /// [`crate::cgroup::Paths::update`].
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
         self.record()?.cgroup.update(resources)
     }
 
-    /// Runs a program in it. The capabilities, filter and cgroup are those of a process of the container.
+    /// Runs a program in it. Blocks until it has been executed; it is then a child of this process.
+    ///
+    /// It gets the namespaces, the capabilities, the seccomp profile and the cgroup of a process of the container. Limits
+    /// (`rlimits`) and the OOM score that `process` does not give are those of this process. Needs Linux 5.8 (setns(2) by pidfd).
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it is created or running; [`Kind::ProgramNotFound`] and the like.
+    /// [`Kind::WrongState`] unless it is created or running; [`Kind::InvalidConfig`] if `process` is malformed, or has a terminal
+    /// and no console socket is given, or the other way round; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; and
+    /// those of every system call on the way.
     pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
         self.expect_status(&[Status::Running, Status::Created], "exec in")?;
         let record = self.record()?;
@@ -273,8 +309,18 @@ impl Container {
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
         let reply = stage.reply();
         let child = match reply? {
-            Reply::Done(Some(pid)) => pidfd::open(pid).op("pidfd_open").map(|pidfd| Child { pid, pidfd }),
-            Reply::Failed(e) => Err(e),
+            (Reply::Done(Some(pid)), fds) => fds
+                .into_iter()
+                .next()
+                .map(|pidfd| Child { pid, pidfd })
+                .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
+            (Reply::Failed(e), fds) => {
+                if let Some(failed) = fds.first() {
+                    let _ = pidfd::wait_gone(failed.as_fd(), DEATH_MS);
+                    let _ = pidfd::reap(failed.as_fd());
+                }
+                Err(e)
+            }
             _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
         };
         stage.finish();
@@ -289,10 +335,11 @@ impl Container {
         Spec::from_bundle(self.dir.path())
     }
 
-    /// Waits until init has ended, and says how.
+    /// Waits, without limit, until init has ended, and says how. Reaps init if it is a child of this process; may be called again
+    /// afterwards only where the kernel keeps the status. To wait with a limit, poll [`Container::pidfd`] first.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] if init is not a child of this process, or somebody else reaped it, on a kernel that does not
+    /// [`Kind::WrongState`] if init had ended before this handle was made; [`Kind::Unsupported`] if init is not a child of this process, or somebody else reaped it, on a kernel that does not
     /// keep the status (before 6.15).
     pub fn wait(&self) -> Result<Exit> {
         let pidfd = self.pidfd.as_ref().ok_or_else(|| {
@@ -304,14 +351,24 @@ impl Container {
         wait(pidfd.as_fd())
     }
 
-    /// Takes everything away: cgroups, IDs, state. With `force` a living container is killed first.
+    /// Takes everything away: processes, cgroups, IDs, state. `poststop` hooks run in between; that one fails is only logged.
+    ///
+    /// A created container's init is killed; a running or paused one's only with `force`. Its exit status is lost unless it was
+    /// waited for. Waits up to ten seconds for each of: a stage at work, init's death, the death of the other processes.
     ///
     /// # Errors
     /// [`Kind::WrongState`] for a running or paused container without `force`; [`Kind::Busy`] while it is being made by a
-    /// process that lives. Whatever it is, calling it again goes on where it failed.
+    /// process that lives, or if a process does not die. Whatever it is, calling it again goes on where it failed.
     pub fn delete(&self, force: bool) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
         let lock = self.dir.lock()?;
+        // The name may have gone to another container since this handle was made, and even its directory's inode.
+        let now = self.dir.load()?.map(|r| r.created);
+        if self.dir.identity()? != self.identity
+            || (self.record.is_some() && now != self.record.as_ref().map(|r| r.created))
+        {
+            return Err(Error::new(Kind::NotFound, format!("container {} has been deleted", self.id)));
+        }
         if !force {
             self.expect_status(&[Status::Stopped, Status::Created], "delete")?;
         }
@@ -337,25 +394,31 @@ impl Container {
 
     fn end_init(&self) -> Result<()> {
         let Some(record) = &self.record else { return Ok(()) };
-        let Some(init) = record.init.filter(Init::alive) else { return Ok(()) };
+        // One that has ended by itself, and that nobody has waited for, is still to be buried.
+        let Some(init) = record.init.filter(Init::exists) else { return Ok(()) };
         let Ok(pidfd) = pidfd::open(init.pid) else { return Ok(()) };
-        if !init.alive() {
+        if !init.exists() {
             return Ok(());
         }
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
-        if record.cgroup.is_frozen().unwrap_or(false) {
-            record.cgroup.thaw()?;
-        }
+        // With all that it started, and thawed: what is frozen does not die, and init waits for its children's end.
+        record.cgroup.kill_all()?;
         if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
             return Err(Error::new(
                 Kind::Busy,
                 format!("init of container {} (pid {}) does not die", self.id, init.pid),
             )
-            .hint("a process in uninterruptible sleep; see /proc/PID/stack"));
+            .hint("an exec that its caller has not waited for keeps it, or a process in uninterruptible sleep"));
         }
         // If it is our child, its zombie must not stay.
         let _ = pidfd::reap(pidfd.as_fd());
         Ok(())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = pidfd::reap(self.pidfd.as_fd());
     }
 }
 
@@ -365,23 +428,23 @@ impl Child {
         self.pid
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal (`SIG*` number).
     ///
     /// # Errors
-    /// It has ended.
+    /// [`Kind::System`]: it has ended (ESRCH), or the number is invalid.
     pub fn kill(&self, signal: i32) -> Result<()> {
         pidfd::kill(self.pidfd.as_fd(), signal).op(format!("send signal {signal}"))
     }
 
-    /// Becomes readable when it ends.
+    /// A descriptor that becomes readable when it ends (pidfd_open(2)).
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// Waits until it has ended, and says how.
+    /// Waits, without limit, until it has ended, says how, and reaps it.
     ///
     /// # Errors
-    /// See [`Container::wait`].
+    /// [`Kind::Unsupported`] if somebody else reaped it, on a kernel that does not keep the status (before 6.15).
     pub fn wait(&self) -> Result<Exit> {
         wait(self.pidfd.as_fd())
     }

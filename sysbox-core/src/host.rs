@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// What the planner needs to know of the host.
+/// What the planner needs to know of the host. Plain data: tests write it by hand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Cgroup hierarchies.
@@ -32,7 +32,7 @@ pub struct Facts {
     pub program: Option<PathBuf>,
     /// Sources of the binds in the configuration; those that do not exist are absent.
     pub sources: BTreeMap<PathBuf, PathFact>,
-    /// Mount targets of the configuration, with links resolved inside the root file system.
+    /// Mount targets of the configuration, and `kernel_dirs`, with links resolved inside the root file system.
     pub targets: BTreeMap<PathBuf, PathBuf>,
 }
 
@@ -86,10 +86,12 @@ impl PathFact {
 }
 
 impl Facts {
-    /// Reads the facts that bear on this configuration. Changes nothing.
+    /// Reads the facts that bear on this configuration: stat(2), uname(2), /proc/self, and the links in the root file system.
+    /// Changes nothing. Needs Linux 5.6 (openat2(2)).
     ///
     /// # Errors
-    /// The root file system cannot be opened, or /proc cannot be read.
+    /// The root file system cannot be opened, or /proc or the cgroup mounts cannot be read. That a bind's source does not exist is
+    /// none here.
     pub fn gather(spec: &Spec, bundle: &Path) -> Result<Self> {
         let root_path = spec.root_path(bundle)?;
         let root = Root::open(&root_path)?;
@@ -104,13 +106,15 @@ impl Facts {
         for m in spec.oci().mounts().as_deref().unwrap_or_default() {
             let target = Path::new("/").join(m.destination());
             if let Ok(t) = normalize(&target) {
-                targets.insert(target, root.resolve_existing(&t));
+                targets.insert(target, root.intended(&t));
             }
         }
+        let kernel_dirs = kernel_dirs(&release);
+        targets.extend(kernel_dirs.iter().map(|d| (d.clone(), root.intended(d))));
         Ok(Facts {
             targets,
             cgroups: Layout::detect()?,
-            kernel_dirs: kernel_dirs(&release),
+            kernel_dirs,
             release,
             time_namespace: Path::new("/proc/self/ns/time").exists(),
             can_lower_oom: crate::sys::cred::has_cap(CAP_SYS_RESOURCE),

@@ -18,12 +18,17 @@
 //!
 //! # What it does to your process
 //! Nothing that lasts: no signal handlers, no change of directory, umask, environment or namespaces, no threads, no logger.
-//! Every container operation spawns the short-lived stage program and talks to it over one socket. A container's init is a
+//! Every container operation starts the short-lived stage program ([`runtime::StageProgram`]) and talks to it over one socket. A container's init is a
 //! child of the process that called [`Runtime::create`]; who reaps all children takes its exit status, which
 //! [`Container::wait`] then asks the kernel for (Linux 6.15).
 //!
+//! # Errors
+//! Every [`Error`] has the operation, the path, the errno, the process it happened in, a chain of causes and, where there is
+//! one, a cure. [`Error::kind`] is for programs to decide on.
+//!
 //! # Needs
-//! Root on the host and Linux 5.12; supported from 6.1.
+//! Root on the host (all capabilities) and Linux 5.12; supported from 6.1. What a kernel lacks beyond that is found by trying:
+//! [`host::probe`] says what and what it costs. Calls may block; none needs an async runtime, and all may be made from any thread.
 #![warn(missing_docs)]
 
 pub mod cgroup;
@@ -46,6 +51,7 @@ pub use container::{Child, Container, ExecOptions};
 pub use error::{Error, Kind, Result};
 pub use runtime::{CreateOptions, Runtime, Stdio};
 pub use spec::{Spec, SystemContainer};
+pub use state::Status;
 pub use sys::fd::dup_number;
 pub use sys::pidfd::Exit;
 pub use sys::pty::copy_terminal_size;

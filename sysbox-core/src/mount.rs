@@ -214,6 +214,11 @@ impl Root {
         self.open_raw(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).op_at("open", path).map(Into::into)
     }
 
+    /// Opens for writing.
+    pub(crate) fn write(&self, path: &Path) -> Result<std::fs::File> {
+        self.open_raw(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY).op_at("open", path).map(Into::into)
+    }
+
     /// As [`Root::find`], but makes what is missing: directories on the way, and the node itself.
     pub(crate) fn make(&self, path: &Path, node: Node) -> Result<OwnedFd> {
         let clean = normalize(path)?;
@@ -232,6 +237,7 @@ impl Root {
             Err(rustix::io::Errno::NOENT) => {}
             Err(e) => return Err(Error::sys("open", e.raw_os_error()).at(path)),
         }
+        let clean = self.intended(&clean);
         let mut parent = self.open_raw(Path::new("/"), OFlags::PATH).op("open the root")?;
         let mut so_far = PathBuf::from("/");
         let names: Vec<&OsStr> = clean.components().filter_map(normal).collect();
@@ -254,7 +260,7 @@ impl Root {
                     };
                     match made {
                         Ok(()) => {}
-                        // Either somebody made it meanwhile, or it is a symbolic link to nothing.
+                        // Somebody made it meanwhile.
                         Err(rustix::io::Errno::EXIST) => {}
                         Err(e) => return Err(Error::sys("create", e.raw_os_error()).at(&so_far)),
                     }
@@ -279,18 +285,42 @@ impl Root {
 }
 
 impl Root {
-    /// As [`Root::resolve`] for as much of the path as exists.
-    pub(crate) fn resolve_existing(&self, path: &Path) -> PathBuf {
-        let mut rest = PathBuf::new();
-        let mut head = path;
-        loop {
-            if let Ok(found) = self.resolve(head) {
-                return if rest.as_os_str().is_empty() { found } else { found.join(rest) };
+    /// Where `path` would lead if what is missing on the way were made: links are followed though they lead to nothing yet,
+    /// as /etc/resolv.conf of a systemd distribution does before systemd runs.
+    pub(crate) fn intended(&self, path: &Path) -> PathBuf {
+        const MAX_LINKS: u32 = 40;
+        let steps = |p: &Path| -> Vec<std::ffi::OsString> {
+            let names = p.components().filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir));
+            names.map(|c| c.as_os_str().to_owned()).rev().collect()
+        };
+        let (mut todo, mut at, mut links) = (steps(path), PathBuf::from("/"), 0);
+        while let Some(name) = todo.pop() {
+            // Nothing in `at` is a link, so its parent is what it says.
+            if name == ".." {
+                at.pop();
+                continue;
             }
-            let (Some(parent), Some(name)) = (head.parent(), head.file_name()) else { return path.to_owned() };
-            rest = if rest.as_os_str().is_empty() { name.into() } else { Path::new(name).join(rest) };
-            head = parent;
+            let next = at.join(&name);
+            match self.link(&next) {
+                Some(target) if links < MAX_LINKS => {
+                    links += 1;
+                    if target.is_absolute() {
+                        at = "/".into();
+                    }
+                    todo.extend(steps(&target));
+                }
+                _ => at = next,
+            }
         }
+        at
+    }
+
+    /// What a symbolic link holds; `None` for anything else.
+    fn link(&self, path: &Path) -> Option<PathBuf> {
+        use std::os::unix::ffi::OsStringExt;
+        let fd = self.open_raw(path, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
+        let text = rustix::fs::readlinkat(fd, "", Vec::new()).ok()?;
+        Some(std::ffi::OsString::from_vec(text.into_bytes()).into())
     }
 }
 
@@ -347,7 +377,22 @@ mod tests {
         assert!(root.make(Path::new("/f"), Node::Dir).is_err());
         assert!(root.make(Path::new("/"), Node::File).is_err());
         assert!(root.make(Path::new("/a/../b"), Node::Dir).is_err());
-        std::os::unix::fs::symlink("/nowhere/at/all", d.path().join("dangling")).unwrap();
-        assert!(root.make(Path::new("/dangling"), Node::Dir).is_err());
+        std::os::unix::fs::symlink("loop", d.path().join("loop")).unwrap();
+        assert!(root.make(Path::new("/loop"), Node::Dir).is_err());
+    }
+
+    #[test]
+    fn links_to_nothing_are_followed_and_stay_inside() {
+        let d = tempfile::tempdir().unwrap();
+        let root = Root::open(d.path()).unwrap();
+        std::fs::create_dir(d.path().join("etc")).unwrap();
+        std::os::unix::fs::symlink("../run/resolve/stub.conf", d.path().join("etc/resolv.conf")).unwrap();
+        std::os::unix::fs::symlink("/../../nowhere/at", d.path().join("abs")).unwrap();
+        root.make(Path::new("/etc/resolv.conf"), Node::File).unwrap();
+        root.make(Path::new("/abs/all"), Node::Dir).unwrap();
+        assert!(d.path().join("run/resolve/stub.conf").is_file());
+        assert!(d.path().join("nowhere/at/all").is_dir());
+        assert_eq!(root.intended(Path::new("/etc/resolv.conf")), Path::new("/run/resolve/stub.conf"));
+        assert_eq!(root.intended(Path::new("/abs/x/y")), Path::new("/nowhere/at/x/y"));
     }
 }

@@ -13,6 +13,8 @@ mod mounts;
 mod options;
 mod process;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use crate::cgroup;
 use crate::idmap::Maps;
@@ -24,12 +26,13 @@ use std::path::PathBuf;
 pub use check::{default_paths, requested_maps};
 pub use process::process_for_exec;
 
-/// What will be done. See the module documentation.
+/// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
+/// format, and is read by a stage of the same build only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// The container's name.
     pub id: String,
-    /// Version of the OCI runtime specification in the configuration.
+    /// Version of the OCI runtime specification in the configuration (`ociVersion`).
     pub oci_version: String,
     /// Where config.json lies.
     pub bundle: PathBuf,
@@ -47,7 +50,7 @@ pub struct Plan {
     pub locked: Vec<Mount>,
     /// Mounts that init makes for itself, in order.
     pub attached: Vec<Mount>,
-    /// `hostname` and `domainname`.
+    /// Host name; `None`: the creator's.
     pub hostname: Option<String>,
     /// NIS domain name.
     pub domainname: Option<String>,
@@ -225,9 +228,9 @@ pub struct Process {
     pub no_new_privs: bool,
     /// Capability sets.
     pub caps: Caps,
-    /// `RLIMIT_*` number, soft, hard.
+    /// `RLIMIT_*` number, soft, hard, in the units of setrlimit(2). Others are the creator's.
     pub rlimits: Vec<(u32, u64, u64)>,
-    /// `oom_score_adj`.
+    /// `oom_score_adj` (proc(5)), −999 to 1000; `None`: the creator's.
     pub oom_score_adj: Option<i32>,
     /// Let inner software lower its score to −999.
     pub oom_floor: bool,
@@ -235,7 +238,7 @@ pub struct Process {
     pub apparmor: Option<String>,
     /// SELinux label to run with.
     pub selinux: Option<String>,
-    /// Seccomp program.
+    /// Seccomp program; `None`: no filter.
     pub seccomp: Option<Filter>,
 }
 
@@ -290,7 +293,7 @@ pub struct Hook {
     pub path: PathBuf,
     /// Arguments, the program's name first.
     pub args: Vec<String>,
-    /// Its whole environment; `None`: empty.
+    /// Its whole environment, `NAME=value`.
     pub env: Vec<String>,
     /// Seconds until it is killed.
     pub timeout: Option<i64>,

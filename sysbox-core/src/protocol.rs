@@ -62,9 +62,9 @@ pub(crate) enum Fd {
 /// Stage to caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// init exists: its pid on the host.
+    /// init exists: its pid on the host. Its pidfd comes along.
     Cloned(i32),
-    /// All done; for an exec, the program's pid on the host.
+    /// All done; for an exec, the program's pid on the host, and its pidfd comes along.
     Done(Option<i32>),
     Failed(Error),
 }
@@ -92,6 +92,10 @@ pub(crate) enum FromInit {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start;
 
-/// init's answer if it could not execute the program. Its silence and hanging up mean that it could.
+/// init's first answer to a start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Starting;
+
+/// init's second answer if it could not execute the program. Its hanging up means that it could.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StartFailed(pub(crate) Error);

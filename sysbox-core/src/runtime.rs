@@ -1,8 +1,10 @@
 //! Where containers are made and found.
+//!
+//! A [`Runtime`] is a few paths: making one touches nothing. Any number of them, in any threads and processes, may work on one
+//! state directory. All calls that change something need root.
 
 mod spawn;
 
-use crate::cgroup;
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::host::Facts;
@@ -12,7 +14,7 @@ use crate::plan::build::check_id;
 use crate::plan::{self, Plan};
 use crate::protocol::{Fd, Reply, Work};
 use crate::spec::Spec;
-use crate::state::{Init, Record, StateDir};
+use crate::state::{Init, Record, StateDir, CLAIM};
 use crate::sys::pidfd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -33,25 +35,28 @@ pub struct Runtime {
 /// Where the stage program is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageProgram {
-    /// This very program: it calls [`crate::stage::dispatch`] first in `main`.
+    /// This very program, by /proc/self/exe: it calls [`crate::stage::dispatch`] first in `main`.
     SelfExe,
-    /// A `sysbox-stage` of the same build.
+    /// A `sysbox-stage` of the same build, by a path on the host. Of another version it is refused ([`Kind::Protocol`]).
     Path(PathBuf),
     /// A forked copy of this process: the fastest, and only for a small program with one thread, ideally a static one. With
     /// more threads every operation fails with EDEADLK.
     Fork,
 }
 
-/// Standard streams and other descriptors of a program in a container.
+/// Standard streams and other descriptors of a program in a container. They are closed here when the call returns.
+///
+/// Pipes among the standard streams are given to the container's root (fchown(2)), so that software inside can open them by
+/// /dev/stdout. With a terminal, the standard streams are that terminal.
 #[derive(Debug, Default)]
 pub struct Stdio {
-    /// Standard input; the caller's own if `None`.
+    /// Standard input; if `None`, the caller's own, or /dev/null if the caller has none.
     pub stdin: Option<OwnedFd>,
     /// Standard output; the caller's own if `None`.
     pub stdout: Option<OwnedFd>,
     /// Standard error; the caller's own if `None`.
     pub stderr: Option<OwnedFd>,
-    /// A connected socket that is sent the terminal's master, if the process has a terminal.
+    /// A connected Unix socket that is sent the terminal's master (SCM_RIGHTS), if the process has a terminal.
     pub console: Option<OwnedFd>,
     /// Further descriptors and the numbers they get inside, from 3 on.
     pub preserved: Vec<(i32, OwnedFd)>,
@@ -102,7 +107,8 @@ impl Runtime {
         self
     }
 
-    /// Uses other subordinate IDs. Runtimes on one host should share one pool directory.
+    /// Uses other subordinate IDs, or another number of them, than [`SubidConfig::default`]. They come from the host's one pool in
+    /// [`DEFAULT_DIR`] all the same.
     #[must_use]
     pub fn subids(mut self, config: SubidConfig) -> Self {
         self.subid = config;
@@ -114,10 +120,11 @@ impl Runtime {
         &self.root
     }
 
-    /// Plans a container without making it. IDs are the configuration's, or an example range.
+    /// Plans a container without making it: what [`Runtime::create`] would do just now. IDs are the configuration's, or those that
+    /// the pool would give next; nothing is taken. Relative paths in the configuration are relative to `bundle`.
     ///
     /// # Errors
-    /// See [`plan::build::plan`].
+    /// Those of [`Facts::gather`], [`plan::requested_maps`], [`Pool::preview`] and [`plan::build::plan`].
     pub fn plan(&self, id: &str, spec: &Spec, bundle: &Path) -> Result<Plan> {
         let maps = match plan::requested_maps(spec)? {
             Some(m) => m,
@@ -130,13 +137,20 @@ impl Runtime {
         Pool::open(&self.subid_dir, self.subid.clone())
     }
 
-    /// Makes a container whose program waits for [`Container::start`].
+    /// Makes a container named `id` whose program waits for [`Container::start`].
     ///
-    /// Its init becomes a child of this process. If it fails, nothing is left behind; if this process is killed on the way,
-    /// [`Runtime::open`] and [`Container::delete`] with force clean up.
+    /// Blocks until namespaces, cgroups and mounts exist and the `createRuntime` and `createContainer` hooks are done. `bundle`
+    /// is what relative paths in the configuration are relative to; config.json is not read from it. A copy of the
+    /// configuration is kept in the state directory.
+    ///
+    /// Init becomes a child of this process, and is otherwise all that changes in it. If making fails, nothing is left behind; if
+    /// this process is killed on the way, [`Runtime::open`] and [`Container::delete`] with force clean up. IDs come from the
+    /// host's pool unless the configuration brings maps; those are not entered in the pool.
     ///
     /// # Errors
-    /// [`Kind::Exists`] for a name in use, and those of [`plan::build::plan`] and of every system call on the way.
+    /// [`Kind::Exists`] for a name in use; [`Kind::Exhausted`] if the pool is empty; [`Kind::Protocol`] if the stage program is not
+    /// one; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; those of [`plan::build::plan`] and of every system call on
+    /// the way, with the process it failed in ([`Error::stage`]).
     pub fn create(&self, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
         check_id(id)?;
         let bundle = bundle.canonicalize().op_at("bundle", bundle)?;
@@ -182,14 +196,15 @@ impl Runtime {
         let mut fds = options.stdio.into_fds()?;
         fds.push((Fd::Listener, listener));
         fds.push((Fd::Lock, lock));
-        let stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
-        let (init, result) = follow(stage, dir, &mut record);
+        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
+        let (init, result) = follow(&mut stage, dir, &mut record);
         match (result, init) {
-            (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init))),
+            (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init)).made_by(stage)),
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), init) => {
+                // It kills init itself, unless it was killed.
+                stage.finish();
                 if let Some(init) = init {
-                    // The stage may have been killed before it could; its zombie is ours to bury.
                     let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
                     let _ = pidfd::wait_gone(init.as_fd(), 5000);
                     let _ = pidfd::reap(init.as_fd());
@@ -209,7 +224,13 @@ impl Runtime {
     /// Takes away everything a container has on the host. Its processes are killed.
     pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
         if let Ok(Some(record)) = dir.load() {
-            clean_cgroup(&record.cgroup)?;
+            if dir.path().join(CLAIM).exists() {
+                record.cgroup.kill_all()?;
+                record.cgroup.remove()?;
+            } else {
+                // Made a moment before the end, or somebody else's: empty ones are nobody's loss.
+                record.cgroup.remove_empty();
+            }
         }
         if let Ok(owner) = Owner::of(dir.path()) {
             self.pool()?.release(&owner)?;
@@ -217,10 +238,10 @@ impl Runtime {
         dir.remove()
     }
 
-    /// Finds a container by name, whoever made it.
+    /// Finds a container by name, whoever made it, also one whose making was cut short.
     ///
     /// # Errors
-    /// [`Kind::NotFound`].
+    /// [`Kind::NotFound`]; [`Kind::System`] if its state is damaged or cannot be read.
     pub fn open(&self, id: &str) -> Result<Container> {
         check_id(id).map_err(|e| e.kinded(Kind::NotFound))?;
         let dir = StateDir::new(&self.root, id);
@@ -233,7 +254,7 @@ impl Runtime {
         }
     }
 
-    /// Names of all containers, sorted.
+    /// Names of all containers, sorted: half-made and ended ones too.
     ///
     /// # Errors
     /// The state directory cannot be read. One that does not exist has no containers.
@@ -258,36 +279,27 @@ impl Runtime {
 }
 
 /// Hears a creating stage to its end: init, once there is one, and how it went. The record follows.
-fn follow(mut stage: Spawned, dir: &StateDir, record: &mut Record) -> (Option<OwnedFd>, Result<()>) {
+fn follow(stage: &mut Spawned, dir: &StateDir, record: &mut Record) -> (Option<OwnedFd>, Result<()>) {
     let mut init = None;
     let result = loop {
         match stage.reply() {
-            Ok(Reply::Cloned(pid)) => {
-                init = pidfd::open(pid).ok();
+            Ok((Reply::Cloned(pid), fds)) => {
+                // The stage's own: the number may be another process's by now.
+                init = fds.into_iter().next();
                 record.init = Init::of(pid);
-                if let Err(e) = dir.save(record) {
+                if let Some(Err(e)) = record.init.as_ref().map(|i| dir.save_init(i)) {
                     break Err(e);
                 }
             }
-            Ok(Reply::Done(_)) => break Ok(()),
-            Ok(Reply::Failed(e)) | Err(e) => break Err(e),
+            Ok((Reply::Done(_), _)) => break dir.finish(),
+            Ok((Reply::Failed(e), _)) | Err(e) => break Err(e),
         }
     };
-    stage.finish();
     (init, result)
 }
 
-fn clean_cgroup(paths: &cgroup::Paths) -> Result<()> {
-    // Frozen processes do not die.
-    if paths.is_frozen().unwrap_or(false) {
-        paths.thaw()?;
-    }
-    paths.kill_all()?;
-    paths.remove()
-}
-
 fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
     Ok(Record {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),
@@ -307,6 +319,6 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
 fn listen(dir: &StateDir) -> Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let handle = std::fs::File::open(dir.path()).op_at("open", dir.path())?;
-    let path = format!("/proc/self/fd/{}/start.sock", handle.as_raw_fd());
-    UnixListener::bind(path).op_at("bind", dir.socket()).map(Into::into)
+    let path = format!("/proc/self/fd/{}/init.sock", handle.as_raw_fd());
+    UnixListener::bind(path).op_at("bind", dir.unfinished_socket()).map(Into::into)
 }

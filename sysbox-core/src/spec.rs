@@ -16,10 +16,11 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Reads config.json (OCI runtime specification 1.0 to 1.3).
+    /// Reads the text of a config.json (OCI runtime specification 1.0 to 1.3). What it asks for is judged by
+    /// [`crate::plan::build::plan`].
     ///
     /// # Errors
-    /// Not JSON, or a field has the wrong type.
+    /// [`Kind::InvalidConfig`](crate::Kind::InvalidConfig): not JSON, or a field is missing or has the wrong type.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let raw: serde_json::Value =
             serde_json::from_slice(json).map_err(|e| Error::invalid(format!("config.json is not JSON: {e}")))?;
@@ -42,12 +43,13 @@ impl Spec {
         &self.oci
     }
 
-    /// The document, unknown fields included.
+    /// The document as it was read, unknown fields included.
     pub fn to_json(&self) -> &serde_json::Value {
         &self.raw
     }
 
-    /// The root file system's directory on the host, with links resolved.
+    /// The root file system's directory on the host, with links resolved: looks at the host. A relative one is relative to the
+    /// bundle.
     ///
     /// # Errors
     /// None is given, or it does not exist.
@@ -57,7 +59,7 @@ impl Spec {
         path.canonicalize().op_at("root.path", &path)
     }
 
-    /// Where binds come from; relative sources are relative to the bundle.
+    /// Where binds come from, in their order; relative sources are relative to the bundle. Pure: whether they exist is not asked.
     pub fn bind_sources(&self, bundle: &Path) -> Vec<PathBuf> {
         let mounts = self.oci.mounts().as_deref().unwrap_or_default();
         mounts.iter().filter(|m| is_bind(m)).filter_map(|m| m.source().as_ref().map(|s| bundle.join(s))).collect()

@@ -19,15 +19,18 @@ use crate::sys::{cred, fd};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-/// To be called first in `main` of a program that is its own stage. Returns at once unless the library started this
-/// process as a stage; otherwise does the stage's work and ends the process.
+/// To be called first in `main` of a program that is its own stage, while there is one thread. Returns at once unless the library
+/// started this process as a stage, which argv\[0\] tells; otherwise does the stage's work and ends the process.
 pub fn dispatch() {
     if std::env::args_os().next().is_some_and(|a| a == STAGE_NAME) {
         std::process::exit(main());
     }
 }
 
-/// The whole stage program.
+/// The whole stage program, for a `main` that is nothing else; returns its exit status.
+///
+/// Takes over the process: resets signals and umask, closes descriptors from 3 on, changes namespaces and identity. It must have
+/// one thread, since a process with more cannot enter a user namespace (setns(2)).
 pub fn main() -> i32 {
     match fd::adopt(0) {
         Ok(s) => answer(&Channel::new(UnixStream::from(s))),
@@ -53,7 +56,7 @@ pub(crate) fn main_on(socket: Channel) -> i32 {
 
 fn answer(channel: &Channel) -> i32 {
     match work(channel) {
-        Ok(reply) => i32::from(channel.send(&reply, &[]).is_err()),
+        Ok(()) => 0,
         Err(e) => {
             // The caller may be gone; there is nobody else to tell.
             let _ = channel.send(&Reply::Failed(e.in_stage(Stage::Stage)), &[]);
@@ -62,11 +65,13 @@ fn answer(channel: &Channel) -> i32 {
     }
 }
 
-fn work(channel: &Channel) -> Result<Reply> {
+fn work(channel: &Channel) -> Result<()> {
     // A host may have left anything behind: ignored signals, a umask, descriptors without close-on-exec.
     cred::reset_signals();
     fd::close_range(3, u32::MAX).op("close_range")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    // What this process stands in, init would stand in: it must be what pivot_root replaces.
+    nix::unistd::chdir("/").op("chdir")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     let (request, fds) = channel.expect::<Request>("the caller")?;
     if request.version != VERSION {
@@ -82,8 +87,10 @@ fn work(channel: &Channel) -> Result<Reply> {
     let fds = Fds(request.fds.into_iter().zip(fds).collect());
     match request.work {
         Work::Create(plan) => create::create(channel, &plan, fds),
-        Work::Exec(exec) => exec::exec(&exec, fds),
-        Work::Hooks { hooks, state, point } => hooks::run_here(&hooks, &state, &point).map(|()| Reply::Done(None)),
+        Work::Exec(exec) => exec::exec(channel, &exec, fds),
+        Work::Hooks { hooks, state, point } => {
+            hooks::run_here(&hooks, &state, &point, Some(channel)).and_then(|()| channel.send(&Reply::Done(None), &[]))
+        }
     }
 }
 
@@ -92,6 +99,10 @@ fn work(channel: &Channel) -> Result<Reply> {
 struct Fds(Vec<(Fd, OwnedFd)>);
 
 impl Fds {
+    fn get(&self, what: Fd) -> Option<&OwnedFd> {
+        self.0.iter().find(|(f, _)| *f == what).map(|(_, fd)| fd)
+    }
+
     fn take(&mut self, what: Fd) -> Option<OwnedFd> {
         let i = self.0.iter().position(|(f, _)| *f == what)?;
         Some(self.0.swap_remove(i).1)

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Marks that the cgroups of the record were made for this container.
+pub(crate) const CLAIM: &str = "cgroups-made";
+
 /// A stage that lost its caller needs moments; one that makes a container, seconds at most.
 const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -59,7 +62,8 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// `state.json`: all that later calls need.
+/// `state.json` and `init.json`: all that later calls need. The second is a file of its own because it is known only later,
+/// and because replacing a file makes some file systems write it to the disk at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) oci_version: String,
@@ -67,8 +71,9 @@ pub(crate) struct Record {
     pub(crate) bundle: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Milliseconds since 1970.
+    /// Nanoseconds since 1970: also tells containers of one name apart.
     pub(crate) created: u64,
+    #[serde(skip)]
     pub(crate) init: Option<Init>,
     pub(crate) maps: Maps,
     pub(crate) cgroup: cgroup::Paths,
@@ -87,6 +92,11 @@ pub(crate) struct Init {
 impl Init {
     pub(crate) fn of(pid: i32) -> Option<Self> {
         proc_stat(pid).map(|(_, start_time)| Init { pid, start_time })
+    }
+
+    /// It exists, if only as a zombie.
+    pub(crate) fn exists(&self) -> bool {
+        proc_stat(self.pid).is_some_and(|(_, start)| start == self.start_time)
     }
 
     /// It exists and is not a zombie.
@@ -118,12 +128,30 @@ impl StateDir {
         StateDir(root.join(id))
     }
 
+    /// Device and inode of the directory, which no two containers share at a time.
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let m = std::fs::metadata(&self.0).op_at("stat", &self.0)?;
+        Ok((m.dev(), m.ino()))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
+    /// Where init waits for the start. Exists exactly while the container is created and not started.
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("start.sock")
+    }
+
+    /// The same before the container is finished.
+    pub(crate) fn unfinished_socket(&self) -> PathBuf {
+        self.0.join("init.sock")
+    }
+
+    /// Declares the container created.
+    pub(crate) fn finish(&self) -> Result<()> {
+        std::fs::rename(self.unfinished_socket(), self.socket()).op_at("rename to", self.socket())
     }
 
     /// Makes the directory; its name is the container's, so this decides who owns it.
@@ -190,8 +218,11 @@ impl StateDir {
     }
 
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
-        let json = serde_json::to_vec(record).map_err(|e| Error::new(Kind::System, format!("encode state: {e}")))?;
-        self.write("state.json", &json)
+        self.write("state.json", &encode(record)?)
+    }
+
+    pub(crate) fn save_init(&self, init: &Init) -> Result<()> {
+        self.write("init.json", &encode(init)?)
     }
 
     /// The record; `None` if making the container was cut short before it was written.
@@ -208,8 +239,13 @@ impl StateDir {
             }
             Err(e) => return Err(Error::sys("read", e.raw_os_error().unwrap_or(libc::EIO)).at(&path)),
         };
-        let record = serde_json::from_slice(&json)
-            .map_err(|e| Error::new(Kind::System, format!("state is damaged ({e}):")).at(&path))?;
+        let damaged = |e: serde_json::Error| Error::new(Kind::System, format!("state is damaged ({e}):")).at(&path);
+        let mut record: Record = serde_json::from_slice(&json).map_err(damaged)?;
+        record.init = match std::fs::read(self.0.join("init.json")) {
+            Ok(json) => Some(serde_json::from_slice(&json).map_err(damaged)?),
+            // Not known yet, or being deleted.
+            Err(_) => None,
+        };
         Ok(Some(record))
     }
 
@@ -221,6 +257,10 @@ impl StateDir {
             _ => Ok(()),
         }
     }
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::new(Kind::System, format!("encode state: {e}")))
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ pub(crate) struct ExecArgs {
     /// On a terminal
     #[arg(long, short)]
     pub(crate) tty: bool,
-    /// User as UID[:GID]
+    /// User as `UID[:GID]`
     #[arg(long, short)]
     pub(crate) user: Option<String>,
     /// Additional group

@@ -1,11 +1,12 @@
 //! check: what this host offers, in words.
 
+use crate::documents::say;
 use sysbox_core::host::probe::{probe, Verdict};
 use sysbox_core::Result;
 
 /// Exit status 0: fit; 1: something needed is missing.
 pub(crate) fn check() -> Result<u8> {
-    let mut fit = true;
+    let (mut fit, mut text) = (true, String::new());
     for p in probe() {
         let mark = match p.verdict {
             Verdict::Works => "ok     ",
@@ -15,14 +16,12 @@ pub(crate) fn check() -> Result<u8> {
                 "MISSING"
             }
         };
-        println!("{mark}  {:<26} {}", p.name, p.detail);
+        text += &format!("{mark}  {:<26} {}\n", p.name, p.detail);
         if let Some(cost) = p.cost {
-            println!("         {:<26} {cost}", "");
+            text += &format!("         {:<26} {cost}\n", "");
         }
     }
-    println!(
-        "{}",
-        if fit { "This host can run system containers." } else { "This host cannot run system containers." }
-    );
+    text += if fit { "This host can run system containers.\n" } else { "This host cannot run system containers.\n" };
+    say(&text)?;
     Ok(u8::from(!fit))
 }

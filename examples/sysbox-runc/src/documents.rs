@@ -10,6 +10,15 @@ fn pretty(v: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(v).map_err(|e| Error::new(Kind::System, format!("encode: {e}")))
 }
 
+/// Prints. A reader that has had enough is no failure.
+pub(crate) fn say(text: &str) -> Result<u8> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).op("write to standard output"),
+        _ => Ok(0),
+    }
+}
+
 pub(crate) fn spec(bundle: &Path) -> Result<u8> {
     let path = bundle.join("config.json");
     let doc = SystemContainer::new("rootfs").args(["sh"]).hostname("sysbox").terminal(true).to_json();
@@ -58,17 +67,11 @@ pub(crate) fn features() -> Result<u8> {
             "mountExtensions": { "idmap": { "enabled": true } },
         },
     });
-    println!("{}", pretty(&doc)?);
-    Ok(0)
+    say(&format!("{}\n", pretty(&doc)?))
 }
 
 pub(crate) fn plan(runtime: &Runtime, bundle: &Path, id: &str, json: bool) -> Result<u8> {
     let bundle = bundle.canonicalize().op_at("bundle", bundle)?;
     let plan = runtime.plan(id, &Spec::from_bundle(&bundle)?, &bundle)?;
-    if json {
-        println!("{}", pretty(&plan)?);
-    } else {
-        print!("{plan}");
-    }
-    Ok(0)
+    say(&if json { format!("{}\n", pretty(&plan)?) } else { plan.to_string() })
 }

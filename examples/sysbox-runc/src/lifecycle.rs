@@ -3,6 +3,7 @@
 use crate::args::{CreateArgs, ExecArgs, Global};
 use crate::foreground;
 use crate::terminal;
+use nix::sys::signal::Signal;
 use oci_spec::runtime as oci;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -30,8 +31,7 @@ fn refuse_systemd(g: &Global) -> Result<()> {
     Ok(())
 }
 
-fn make(runtime: &Runtime, a: &CreateArgs, spec: &Spec, console: Option<OwnedFd>) -> Result<Container> {
-    let stdio = Stdio { console, preserved: preserved(a.preserve_fds)?, ..Stdio::default() };
+fn make(runtime: &Runtime, a: &CreateArgs, spec: &Spec, stdio: Stdio) -> Result<Container> {
     let container = runtime.create(&a.id, spec, &a.bundle, CreateOptions { stdio })?;
     if let Some(path) = &a.pid_file {
         if let Err(e) = write_pid(path, container.pid().unwrap_or(0)) {
@@ -42,6 +42,8 @@ fn make(runtime: &Runtime, a: &CreateArgs, spec: &Spec, console: Option<OwnedFd>
     Ok(container)
 }
 
+/// The caller's descriptors. To be called before anything is opened: a number that the caller has left free would become
+/// ours, and so the container's.
 fn preserved(count: u16) -> Result<Vec<(i32, OwnedFd)>> {
     (3..3 + i32::from(count))
         .map(|n| sysbox_core::dup_number(n).map(|fd| (n, fd)).op(format!("--preserve-fds: descriptor {n}")))
@@ -62,9 +64,10 @@ fn connect(path: &Path) -> Result<OwnedFd> {
 
 pub(crate) fn create(runtime: &Runtime, g: &Global, a: &CreateArgs) -> Result<u8> {
     refuse_systemd(g)?;
+    let preserved = preserved(a.preserve_fds)?;
     let spec = Spec::from_bundle(&a.bundle)?;
     let console = a.console_socket.as_deref().map(connect).transpose()?;
-    make(runtime, a, &spec, console).map(|_| 0)
+    make(runtime, a, &spec, Stdio { console, preserved, ..Stdio::default() }).map(|_| 0)
 }
 
 pub(crate) fn start(runtime: &Runtime, id: &str) -> Result<u8> {
@@ -73,12 +76,13 @@ pub(crate) fn start(runtime: &Runtime, id: &str) -> Result<u8> {
 
 pub(crate) fn run(runtime: &Runtime, g: &Global, a: &CreateArgs) -> Result<u8> {
     refuse_systemd(g)?;
+    let preserved = preserved(a.preserve_fds)?;
     let spec = Spec::from_bundle(&a.bundle)?;
     let tty = spec.oci().process().as_ref().and_then(oci::Process::terminal).unwrap_or(false);
     let (console, terminal) = terminal::console(tty, a.detach, a.console_socket.as_deref(), connect)?;
     // Signals that come from here on are the container's.
     let signals = (!a.detach).then(foreground::Signals::block).transpose()?;
-    let mut container = make(runtime, a, &spec, console)?;
+    let mut container = make(runtime, a, &spec, Stdio { console, preserved, ..Stdio::default() })?;
     if let Err(e) = container.start() {
         let _ = container.delete(true);
         return Err(e);
@@ -96,15 +100,21 @@ pub(crate) fn run(runtime: &Runtime, g: &Global, a: &CreateArgs) -> Result<u8> {
 }
 
 pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
+    let preserved = preserved(a.preserve_fds)?;
     let container = runtime.open(&a.id)?;
     let process = process(&container, a)?;
     let tty = process.terminal().unwrap_or(false);
     let (console, terminal) = terminal::console(tty, a.detach, a.console_socket.as_deref(), connect)?;
     let signals = (!a.detach).then(foreground::Signals::block).transpose()?;
-    let stdio = Stdio { console, preserved: preserved(a.preserve_fds)?, ..Stdio::default() };
+    let stdio = Stdio { console, preserved, ..Stdio::default() };
     let child = container.exec(&process, ExecOptions { stdio })?;
     if let Some(path) = &a.pid_file {
-        write_pid(path, child.pid())?;
+        if let Err(e) = write_pid(path, child.pid()) {
+            // It must not run on unknown to the caller, who was told of a failure.
+            let _ = child.kill(Signal::SIGKILL as i32);
+            let _ = child.wait();
+            return Err(e);
+        }
     }
     let Some(signals) = signals else { return Ok(0) };
     foreground::watch(&signals, child.pidfd(), terminal, |s| child.kill(s))?;

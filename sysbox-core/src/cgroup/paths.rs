@@ -113,10 +113,21 @@ impl Paths {
                 }
             }
             if let Some(n) = self.nodes.iter().find(|n| n.version == Version::V1 && n.has("freezer")) {
-                let _ = write_raw(&n.dir.join("freezer.state"), "THAWED");
+                // With those that software inside has made and frozen.
+                let _ = tree::thaw(&n.dir);
             }
             sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Removes nodes that nothing is in, and touches no others.
+    pub fn remove_empty(&self) {
+        for node in &self.nodes {
+            if let Some(leaf) = self.leaf.as_ref().filter(|_| node.version == Version::V2) {
+                let _ = std::fs::remove_dir(node.dir.join(leaf));
+            }
+            let _ = std::fs::remove_dir(&node.dir);
         }
     }
 
@@ -185,6 +196,14 @@ impl Paths {
     /// As for [`Paths::exec_procs`], or it cannot be opened.
     pub fn open_exec_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
         self.unified().map(|n| open_dir(&self.exec_dir(n, init_pid)?)).transpose()
+    }
+
+    /// The v2 cgroup that the container's init is in now, which is the node or below it.
+    ///
+    /// # Errors
+    /// init is gone, or the cgroup cannot be opened.
+    pub fn open_init_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
+        self.unified().map(|n| open_dir(&current(n, init_pid)?)).transpose()
     }
 
     fn exec_dir(&self, node: &Node, init_pid: u32) -> Result<PathBuf> {

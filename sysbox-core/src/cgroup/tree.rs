@@ -84,6 +84,22 @@ pub(super) fn prune(top: &Path) -> Result<()> {
     walk(top, &mut Remove)
 }
 
+/// Thaws a v1 freezer cgroup and all below it, from the top: a child thaws only when its parents have.
+pub(super) fn thaw(top: &Path) -> Result<()> {
+    struct Thaw;
+    impl Visitor for Thaw {
+        fn enter(&mut self, cgroup: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            if let Ok(file) = rustix::fs::openat(cgroup, "freezer.state", flags, Mode::empty()) {
+                let _ = rustix::io::write(&file, b"THAWED");
+            }
+            Ok(())
+        }
+        fn leave(&mut self, _: BorrowedFd<'_>, _: &CString) {}
+    }
+    walk(top, &mut Thaw)
+}
+
 /// The processes in `top` and below, unsorted.
 pub(super) fn pids(top: &Path) -> Result<Vec<u32>> {
     struct Collect(Vec<u32>);

@@ -33,7 +33,8 @@ pub enum Verdict {
     Missing,
 }
 
-/// Tries everything. Needs root and a single-threaded process; leaves nothing behind.
+/// Tries everything. Needs root. Forks, so that the process should have one thread. Leaves nothing behind but the directory of
+/// the pool of subordinate IDs, which is made if missing.
 pub fn probe() -> Vec<Probe> {
     let mut out = vec![root()];
     out.extend(userns());

@@ -10,7 +10,11 @@ use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 
-/// Plans a system container named `id` from the configuration in `bundle`.
+/// Annotation: `true` lets inner software lower its `oom_score_adj` to −999 though the container has no memory limit.
+pub const OOM_FLOOR: &str = "sysbox.oom-floor";
+
+/// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
+/// [`super::requested_maps`], or else of the pool. The same input gives the same plan.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] for a malformed or contradictory configuration, [`Kind::Refused`] for a request that breaks
@@ -31,10 +35,12 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         seccomp: linux.seccomp().as_ref(),
         memory_limited: resources.memory().as_ref().and_then(|m| m.limit()).is_some_and(|l| l > 0),
         can_lower_oom: facts.can_lower_oom,
+        floor_asked: oci.annotations().as_ref().and_then(|a| a.get(OOM_FLOOR)).is_some_and(|v| v == "true"),
         systemd,
     };
     let process = process::plan(process, &cx, &mut notes)?;
     let node = cgroup::container_path(linux.cgroups_path().as_deref(), id)?;
+    let domainname = domainname(oci.domainname().as_deref(), linux)?;
     Ok(Plan {
         id: id.to_owned(),
         oci_version: oci.version().clone(),
@@ -46,7 +52,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         locked: sets.locked,
         attached: sets.attached,
         hostname: name(oci.hostname().as_deref(), "hostname")?,
-        domainname: name(oci.domainname().as_deref(), "domainname")?,
+        domainname,
         sysctls: sysctls(linux, &maps, &mut notes)?,
         process,
         hooks: hooks(oci.hooks().as_ref())?,
@@ -55,10 +61,11 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     })
 }
 
-/// A name that is a file name, with room for what is put around it, and safe to print.
+/// Checks a container's name: 1 to 240 ASCII letters, digits, `_`, `+`, `-` and `.`, and neither `.` nor `..`. So it is a file
+/// name with room for what is put around it, and safe to print.
 ///
 /// # Errors
-/// [`Kind::InvalidConfig`].
+/// [`Kind::InvalidConfig`] for any other.
 pub fn check_id(id: &str) -> Result<()> {
     let ok = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
     if id.is_empty() || id.len() > 240 || !id.chars().all(ok) || id == "." || id == ".." {
@@ -91,12 +98,12 @@ fn root(spec: &Spec, bundle: &Path, facts: &Facts, maps: &Maps) -> Result<RootFs
     })
 }
 
-/// The configuration's rules, and after them those of the nodes every container has: engines deny /dev/fuse by name.
+/// Nothing is allowed but what the configuration and, after it, every container's own nodes need: engines deny /dev/fuse by
+/// name, and an image may hold device nodes that its root would otherwise open.
 fn device_rules(resources: &oci::LinuxResources) -> Result<Vec<cgroup::DeviceRule>> {
-    let mut rules = cgroup::devices::from_oci(resources.devices().as_deref().unwrap_or_default())?;
-    if !rules.is_empty() {
-        rules.extend(devices::rules());
-    }
+    let mut rules = vec![cgroup::DeviceRule::everything(false)];
+    rules.extend(cgroup::devices::from_oci(resources.devices().as_deref().unwrap_or_default())?);
+    rules.extend(devices::rules());
     Ok(rules)
 }
 
@@ -127,8 +134,24 @@ fn name(value: Option<&str>, field: &str) -> Result<Option<String>> {
     }
 }
 
+/// Docker passes it as a sysctl, which the container's root may not write: the call that sets it is allowed.
+const DOMAINNAME: &str = "kernel.domainname";
+
+fn domainname(field: Option<&str>, linux: &oci::Linux) -> Result<Option<String>> {
+    let field = name(field, "domainname")?;
+    let sysctl = linux.sysctl().as_ref().and_then(|s| s.get(DOMAINNAME));
+    let sysctl = name(sysctl.map(String::as_str), DOMAINNAME)?;
+    match (&field, &sysctl) {
+        (Some(a), Some(b)) if a != b => {
+            Err(Error::invalid(format!("domainname is {a:?} and the sysctl {DOMAINNAME} is {b:?}")))
+        }
+        _ => Ok(field.or(sysctl)),
+    }
+}
+
 fn sysctls(linux: &oci::Linux, maps: &Maps, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, String)>> {
     let mut all: Vec<_> = linux.sysctl().clone().unwrap_or_default().into_iter().collect();
+    all.retain(|(key, _)| key != DOMAINNAME);
     all.sort();
     let mut out = Vec::new();
     for (key, value) in all {

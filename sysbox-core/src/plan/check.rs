@@ -6,10 +6,11 @@ use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Ns;
 
-/// The ID maps of a configuration, if it has any.
+/// The ID maps of a configuration (`linux.uidMappings`, `linux.gidMappings`), if it has any. Pure.
 ///
 /// # Errors
-/// They are malformed, incomplete, or no use for a system container; the message says why.
+/// [`Kind::InvalidConfig`] if they are malformed, incomplete, or without a user namespace; [`Kind::Refused`] if they are no use for a
+/// system container, as in [`Maps::check_usable`].
 pub fn requested_maps(spec: &Spec) -> Result<Option<Maps>> {
     let Some(linux) = spec.oci().linux() else { return Ok(None) };
     let uid = linux.uid_mappings().as_deref().unwrap_or_default();
@@ -27,8 +28,22 @@ pub fn requested_maps(spec: &Spec) -> Result<Option<Maps>> {
         uid: IdMap::from_oci(uid).map_err(|e| e.within("linux.uidMappings"))?,
         gid: IdMap::from_oci(gid).map_err(|e| e.within("linux.gidMappings"))?,
     };
-    maps.check_usable()?;
+    maps.check_usable().map_err(|e| e.within("linux.uidMappings and linux.gidMappings"))?;
     Ok(Some(maps))
+}
+
+/// As the specification spells it; the type's own names are those below /proc/PID/ns.
+fn name(typ: Ns) -> &'static str {
+    match typ {
+        Ns::Mount => "mount",
+        Ns::Cgroup => "cgroup",
+        Ns::Uts => "uts",
+        Ns::Ipc => "ipc",
+        Ns::User => "user",
+        Ns::Pid => "pid",
+        Ns::Network => "network",
+        Ns::Time => "time",
+    }
 }
 
 fn has_namespace(linux: &oci::Linux, typ: Ns) -> bool {
@@ -57,7 +72,7 @@ fn check_namespaces(linux: &oci::Linux) -> Result<()> {
     let list = linux.namespaces().as_deref().unwrap_or_default();
     for (i, n) in list.iter().enumerate() {
         if list[..i].iter().any(|m| m.typ() == n.typ()) {
-            return Err(Error::invalid(format!("linux.namespaces has two entries of type {}", n.typ())));
+            return Err(Error::invalid(format!("linux.namespaces has two entries of type {}", name(n.typ()))));
         }
         if let Some(path) = n.path() {
             let hint = match n.typ() {
@@ -70,7 +85,7 @@ fn check_namespaces(linux: &oci::Linux) -> Result<()> {
             };
             return Err(Error::new(
                 Kind::Refused,
-                format!("linux.namespaces: joining the {} namespace of a path is refused:", n.typ()),
+                format!("linux.namespaces: joining the {} namespace of a path is refused:", name(n.typ())),
             )
             .at(path)
             .hint(hint));
@@ -87,7 +102,7 @@ fn check_namespaces(linux: &oci::Linux) -> Result<()> {
         if !has_namespace(linux, typ) {
             return Err(Error::new(
                 Kind::Refused,
-                format!("linux.namespaces has no \"{typ}\" entry: the container would {risk}"),
+                format!("linux.namespaces has no \"{}\" entry: the container would {risk}", name(typ)),
             )
             .hint(format!("run it without {option}; a system container has namespaces of its own")));
         }
@@ -136,6 +151,7 @@ fn check_unsupported(oci: &oci::Spec, linux: &oci::Linux) -> Result<()> {
             linux.personality().as_ref().is_some_and(|p| p.domain() != oci::LinuxPersonalityDomain::PerLinux),
         ),
         ("linux.seccomp.listenerPath", linux.seccomp().as_ref().is_some_and(|s| s.listener_path().is_some())),
+        ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
         ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
         ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),
         ("process.execCPUAffinity", process.is_some_and(|p| p.exec_cpu_affinity().is_some())),

@@ -53,8 +53,8 @@ pub(super) fn dev(options: Vec<String>, devices: &[oci::LinuxDevice], console: b
         .collect();
     for d in devices {
         let node = device(d)?;
-        // The engine's kmsg would be the host's log.
-        if node.path == Path::new("kmsg") {
+        // The engine's kmsg would be the host's log, and its ptmx would open the host's terminals.
+        if node.path == Path::new("kmsg") || node.path == Path::new("ptmx") {
             continue;
         }
         nodes.retain(|n| n.path != node.path);
@@ -64,7 +64,8 @@ pub(super) fn dev(options: Vec<String>, devices: &[oci::LinuxDevice], console: b
         nodes.retain(|n| n.path != Path::new("console"));
         nodes.push(Device { path: "console".into(), kind: DeviceKind::File, mode: 0o620, uid: 0, gid: 0 });
     }
-    let links = LINKS.iter().map(|(a, b)| (PathBuf::from(a), PathBuf::from(b))).collect();
+    let given = |link: &str| nodes.iter().any(|n| n.path == Path::new(link));
+    let links = LINKS.iter().filter(|(a, _)| !given(a)).map(|(a, b)| (PathBuf::from(a), PathBuf::from(b))).collect();
     Ok(What::Dev { options, nodes, links })
 }
 

@@ -34,9 +34,11 @@ pub(super) fn plan(
     let mut own = Own::default();
     for (i, m) in spec.oci().mounts().as_deref().unwrap_or_default().iter().enumerate() {
         let name = || format!("mounts[{i}] {}", m.destination().display());
-        if let Some(mount) = one(m, bundle, facts, maps, &mut own).map_err(|e| e.within(name()))? {
-            wanted.push(mount);
-        }
+        let planned = one(m, bundle, facts, maps, &mut own).and_then(|planned| match &planned {
+            Some(mount) if locks(mount) => refuse_hidden(&mount.target).map(|()| planned),
+            _ => Ok(planned),
+        });
+        wanted.extend(planned.map_err(|e| e.within(name()))?);
     }
     let taken = |p: &str| wanted.iter().any(|m: &Mount| m.target == Path::new(p));
     let mut first = Vec::new();
@@ -51,27 +53,37 @@ pub(super) fn plan(
             }
         }
     }
+    if !taken("/dev/shm") {
+        let (options, attrs) = own.shm.take().unwrap_or_else(|| {
+            (vec!["mode=1777".into(), "size=65536k".into()], MountAttrs { set: HARDENED, ..Default::default() })
+        });
+        first.push(Mount { attrs, ..at("/dev/shm", fs_what("tmpfs", None, options, false)) });
+    }
     let mut late = Vec::new();
     for dir in &facts.kernel_dirs {
-        if !wanted.iter().any(|m| dir.starts_with(&m.target) && m.target != Path::new("/")) {
+        let target = facts.targets.get(dir).unwrap_or(dir);
+        if !wanted.iter().any(|m| target.starts_with(&m.target) || m.target.starts_with(target)) {
             late.push(Mount {
-                target: dir.clone(),
+                target: target.clone(),
                 what: What::Bind { source: dir.clone(), recursive: false, idmap: false, node: Node::Dir },
                 attrs: MountAttrs { set: Attrs::RDONLY | Attrs::NOSUID | Attrs::NODEV, ..Default::default() },
                 why: Some("software inside looks here for the running kernel".into()),
             });
         }
     }
-    let (dev_options, devices) =
-        (own.dev.take().unwrap_or_else(|| vec!["mode=755".into(), "size=65536k".into()]), linux.devices());
+    let dev_options = own.dev.take().unwrap_or_else(|| vec!["mode=755".into(), "size=65536k".into()]);
+    // The host's side mounts it.
+    let dev_options = dev_options.iter().map(|o| outside(o, maps)).collect::<Result<_>>()?;
+    let devices = linux.devices();
     let mut sets = Sets { locked: vec![at("/dev", What::Spare)], attached: Vec::new() };
     let dev = devices::dev(dev_options, devices.as_deref().unwrap_or_default(), terminal)?;
     sets.locked.push(with(at("/dev", dev), Attrs::NOSUID | Attrs::NOEXEC));
     sets.locked.push(with(at("/proc", What::Proc), HARDENED));
     sets.locked.push(with(at("/sys", What::Sysfs), HARDENED));
-    divide(first.into_iter().chain(wanted).chain(late).collect(), maps, &mut sets, notes)?;
+    let protected = protected(linux, notes)?;
+    divide(first.into_iter().chain(wanted).chain(late).collect(), &protected, maps, &mut sets, notes)?;
+    sets.locked.extend(protected);
     attached_defaults(&mut sets, own, &facts.cgroups, systemd);
-    protect(linux, &mut sets.locked, notes)?;
     Ok(sets)
 }
 
@@ -138,9 +150,14 @@ fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own)
                 Error::new(Kind::Unsupported, format!("a {fstype} mount outside /sys/fs/cgroup")).hint("remove it")
             )
         }
+        "tmpfs" | "ramfs" | "devpts" | "mqueue" => fs_what(fstype, None, opts.data, opts.copy_up),
+        // It would be mounted by the host's root: with the owners of the host, and by code that is not made for strangers.
         _ => {
-            let source = m.source().as_ref().map(|s| s.to_string_lossy().into_owned());
-            fs_what(fstype, source.filter(|s| fstype != "tmpfs" && !s.is_empty()), opts.data, opts.copy_up)
+            return Err(Error::new(
+                Kind::Refused,
+                format!("a new {fstype} would be mounted with the rights of the host's root"),
+            )
+            .hint("mount it on the host and bind it"))
         }
     };
     Ok(Some(Mount { target, what, attrs: opts.attrs, why: None }))
@@ -173,36 +190,58 @@ fn bind(
     Ok(Mount { target, what: What::Bind { source, recursive, idmap, node }, attrs: opts.attrs, why: None })
 }
 
-/// Locks what protects something, attaches the rest.
-///
-/// A tmpfs, devpts or mqueue is init's to make, so that container root owns it and may remount it; unless something
-/// locked lies below it, which it would hide.
-fn divide(all: Vec<Mount>, maps: &Maps, sets: &mut Sets, notes: &mut Vec<String>) -> Result<()> {
-    let locks = |m: &Mount| match &m.what {
+/// Whether a mount protects something, or is not container root's to make.
+fn locks(m: &Mount) -> bool {
+    match &m.what {
         What::Fs { fstype, .. } => {
             !matches!(fstype.as_str(), "tmpfs" | "devpts" | "mqueue" | "proc" | "sysfs" | "ramfs")
         }
         _ => true,
-    };
-    let below = |m: &Mount, above: &Path| m.target.starts_with(above) && m.target != above;
-    for (i, m) in all.iter().enumerate() {
-        let mut m = m.clone();
-        let covers = all[i + 1..].iter().any(|n| locks(n) && below(n, &m.target));
+    }
+}
+
+/// Refuses to lock something where init attaches a file system that only it can make.
+fn refuse_hidden(target: &Path) -> Result<()> {
+    let hidden = target.starts_with("/dev/pts")
+        || target.starts_with("/dev/mqueue") && target != Path::new("/dev/mqueue")
+        || target.starts_with("/sys/fs/cgroup");
+    if !hidden {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Refused, "the container's own file system there would hide what is mounted on").at(target))
+}
+
+/// Locks what protects something, attaches the rest.
+///
+/// A tmpfs is init's to make, so that container root owns it and may remount it; unless something locked lies on or below it,
+/// which it would hide. Other file systems of a namespace are init's in any case: the host's root would make its own.
+fn divide(all: Vec<Mount>, protected: &[Mount], maps: &Maps, sets: &mut Sets, notes: &mut Vec<String>) -> Result<()> {
+    let locked: Vec<PathBuf> = all.iter().filter(|m| locks(m)).chain(protected).map(|m| m.target.clone()).collect();
+    for mut m in all {
         if locks(&m) {
             sets.locked.push(m);
-        } else if covers {
-            notes.push(format!(
-                "the {} on {} cannot be remounted inside: a bind lies below it",
-                if let What::Fs { fstype, .. } = &m.what { fstype } else { "mount" },
-                m.target.display()
-            ));
-            if let What::Fs { options, .. } = &mut m.what {
-                *options = options.iter().map(|o| outside(o, maps)).collect::<Result<_>>()?;
-            }
-            sets.locked.push(m);
-        } else {
-            sets.attached.push(m);
+            continue;
         }
+        let Some(below) = locked.iter().find(|l| l.starts_with(&m.target)) else {
+            sets.attached.push(m);
+            continue;
+        };
+        if let What::Fs { fstype, options, .. } = &mut m.what {
+            if !matches!(fstype.as_str(), "tmpfs" | "ramfs") {
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!("the {fstype} on {} would hide what is mounted on", m.target.display()),
+                )
+                .at(below));
+            }
+            notes.push(format!(
+                "the {fstype} on {} cannot be remounted inside: {} is mounted or protected",
+                m.target.display(),
+                below.display()
+            ));
+            *options = options.iter().map(|o| outside(o, maps)).collect::<Result<_>>()?;
+        }
+        sets.locked.push(m);
     }
     Ok(())
 }
@@ -221,17 +260,11 @@ fn outside(option: &str, maps: &Maps) -> Result<String> {
 }
 
 fn attached_defaults(sets: &mut Sets, own: Own, cgroups: &Layout, systemd: bool) {
-    let bound = |p: &str| sets.locked.iter().any(|m| m.target == Path::new(p));
+    let bound = |p: &str| sets.locked.iter().any(|m| m.target.starts_with(p));
     let mut base = Vec::new();
     let pts =
         own.pts.unwrap_or_else(|| ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"].map(String::from).to_vec());
     base.push(with(at("/dev/pts", fs_what("devpts", None, pts, false)), Attrs::NOSUID | Attrs::NOEXEC));
-    let (shm, attrs) = own.shm.unwrap_or_else(|| {
-        (vec!["mode=1777".into(), "size=65536k".into()], MountAttrs { set: HARDENED, ..Default::default() })
-    });
-    if !bound("/dev/shm") {
-        base.push(Mount { attrs, ..at("/dev/shm", fs_what("tmpfs", None, shm, false)) });
-    }
     if !bound("/dev/mqueue") {
         base.push(with(at("/dev/mqueue", fs_what("mqueue", None, Vec::new(), false)), HARDENED));
     }
@@ -240,8 +273,9 @@ fn attached_defaults(sets: &mut Sets, own: Own, cgroups: &Layout, systemd: bool)
         for dir in ["debug", "tracing", "security", "config"] {
             let target = format!("/sys/kernel/{dir}");
             let why = "systemd would try, and fail, to mount what is missing here";
-            let m = fs(&target, "tmpfs", "mode=755,nr_inodes=1", HARDENED | Attrs::RDONLY, why);
-            base.push(m);
+            if !bound(&target) {
+                base.push(fs(&target, "tmpfs", "mode=755,nr_inodes=1", HARDENED | Attrs::RDONLY, why));
+            }
         }
     }
     base.append(&mut sets.attached);
@@ -270,23 +304,32 @@ fn cgroup_mounts(layout: &Layout) -> Vec<Mount> {
 }
 
 /// Masked and read-only paths.
-fn protect(linux: &oci::Linux, locked: &mut Vec<Mount>, notes: &mut Vec<String>) -> Result<()> {
-    let mut dropped = Vec::new();
+fn protected(linux: &oci::Linux, notes: &mut Vec<String>) -> Result<Vec<Mount>> {
+    let (mut out, mut dropped) = (Vec::new(), Vec::new());
     let lists = [
         (linux.masked_paths(), What::Mask, "linux.maskedPaths"),
         (linux.readonly_paths(), What::ReadOnly, "linux.readonlyPaths"),
     ];
     for (paths, what, field) in lists {
         for p in paths.as_deref().unwrap_or_default() {
-            if is_default_path(p) {
+            let target = normalize(Path::new(p)).map_err(|e| e.within(field))?;
+            let name = target.to_str().unwrap_or_default();
+            if is_default_path(name) || target.starts_with("/sys/fs/cgroup") {
                 dropped.push(p.as_str());
                 continue;
             }
-            let target = normalize(Path::new(p)).map_err(|e| e.within(field))?;
-            if matches!(p.as_str(), "/" | "/proc" | "/sys" | "/dev") && what == What::Mask {
-                return Err(Error::invalid(format!("{field}: {p} cannot be masked whole")));
+            if name == "/" || what == What::Mask && matches!(name, "/proc" | "/sys" | "/dev") {
+                return Err(Error::invalid(format!("{field}: {p} cannot be covered whole"))
+                    .hint("root.readonly makes the root read-only"));
             }
-            locked.push(Mount { target, what: what.clone(), attrs: MountAttrs::default(), why: None });
+            if target.starts_with("/proc") || target.starts_with("/sys") {
+                notes.push(format!(
+                    "{field}: {p} is covered here; root inside can mount another {} and see it there",
+                    if target.starts_with("/proc") { "proc" } else { "sysfs" }
+                ));
+            }
+            refuse_hidden(&target).map_err(|e| e.kinded(Kind::InvalidConfig).within(field))?;
+            out.push(Mount { target, what: what.clone(), attrs: MountAttrs::default(), why: None });
         }
     }
     if !dropped.is_empty() {
@@ -295,7 +338,7 @@ fn protect(linux: &oci::Linux, locked: &mut Vec<Mount>, notes: &mut Vec<String>)
             dropped.join(" ")
         ));
     }
-    Ok(())
+    Ok(out)
 }
 
 fn at(target: &str, what: What) -> Mount {

@@ -21,16 +21,22 @@ pub(super) struct Context<'a> {
     pub(super) seccomp: Option<&'a oci::LinuxSeccomp>,
     pub(super) memory_limited: bool,
     pub(super) can_lower_oom: bool,
+    pub(super) floor_asked: bool,
     pub(super) systemd: bool,
 }
 
-/// A process of the container, planned for exec: the same rules as for the first one.
+/// A process of the container, planned for exec: the same rules as for the first one. Pure.
 ///
 /// # Errors
-/// The process is malformed; the message names the field.
+/// [`Kind::InvalidConfig`] if the process is malformed or its user is not mapped; [`Kind::Unsupported`] if the profile cannot be
+/// compiled here. The message names the field.
 pub fn process_for_exec(p: &oci::Process, maps: &Maps, seccomp: Option<&oci::LinuxSeccomp>) -> Result<Process> {
     let mut notes = Vec::new();
-    plan(p, &Context { maps, seccomp, memory_limited: false, can_lower_oom: false, systemd: false }, &mut notes)
+    plan(
+        p,
+        &Context { maps, seccomp, memory_limited: false, can_lower_oom: false, floor_asked: false, systemd: false },
+        &mut notes,
+    )
 }
 
 pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) -> Result<Process> {
@@ -80,7 +86,7 @@ pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) 
         caps: Caps::Full,
         rlimits: rlimits(p.rlimits().as_deref().unwrap_or_default())?,
         oom_score_adj: oom(p.oom_score_adj())?,
-        oom_floor: cx.memory_limited && cx.can_lower_oom,
+        oom_floor: (cx.memory_limited || cx.floor_asked) && cx.can_lower_oom,
         apparmor,
         selinux: p.selinux_label().clone().filter(|s| !s.is_empty()),
         seccomp: filter,

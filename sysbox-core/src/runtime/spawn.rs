@@ -41,8 +41,8 @@ impl Spawned {
         Ok(spawned)
     }
 
-    pub(crate) fn reply(&mut self) -> Result<Reply> {
-        self.channel.expect::<Reply>("the stage").map(|(r, _)| r)
+    pub(crate) fn reply(&mut self) -> Result<(Reply, Vec<OwnedFd>)> {
+        self.channel.expect::<Reply>("the stage")
     }
 
     /// Buries it. Its status says nothing; somebody else may have taken it.

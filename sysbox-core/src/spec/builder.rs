@@ -6,6 +6,10 @@ use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 
 /// A system container to be: what differs from one to the next, with everything else as it should be.
+///
+/// Nothing is checked before [`Runtime::create`](crate::Runtime::create). There is no seccomp filter, and every device is denied
+/// but those that every container has. Fields without a method here are set in the document of [`SystemContainer::to_json`],
+/// which [`Spec::from_json`] reads back.
 #[derive(Debug, Clone)]
 pub struct SystemContainer {
     rootfs: PathBuf,
@@ -52,7 +56,7 @@ impl SystemContainer {
         self
     }
 
-    /// Adds a variable to the environment.
+    /// Sets a variable of the environment. `PATH` and `TERM` are there already; `HOME` comes from /etc/passwd inside.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.retain(|e| e.split('=').next() != Some(name));
@@ -60,21 +64,21 @@ impl SystemContainer {
         self
     }
 
-    /// Working directory, made if missing.
+    /// Working directory inside, absolute, made if missing; `/` if not called.
     #[must_use]
     pub fn cwd(mut self, cwd: impl Into<PathBuf>) -> Self {
         self.cwd = cwd.into();
         self
     }
 
-    /// User and group inside.
+    /// User and group ID inside; 0 and 0 if not called. Only root has capabilities.
     #[must_use]
     pub fn user(mut self, uid: u32, gid: u32) -> Self {
         self.user = (uid, gid);
         self
     }
 
-    /// Host name inside.
+    /// Host name inside, of at most 64 bytes; the creator's if not called.
     #[must_use]
     pub fn hostname(mut self, name: impl Into<String>) -> Self {
         self.hostname = Some(name.into());
@@ -95,7 +99,8 @@ impl SystemContainer {
         self
     }
 
-    /// Binds a file or directory of the host, ID-mapped, with the mounts below it.
+    /// Binds a file or directory of the host on an absolute path inside, ID-mapped, with the mounts below it. The target is made if
+    /// missing. A writable bind lets container root do in that tree what the host's root may.
     #[must_use]
     pub fn bind(mut self, source: impl AsRef<Path>, target: impl AsRef<Path>, readonly: bool) -> Self {
         self.mounts.push(json!({
@@ -105,7 +110,7 @@ impl SystemContainer {
         self
     }
 
-    /// A tmpfs.
+    /// A tmpfs on an absolute path inside, with options of mount(8) and tmpfs(5): `mode=1777`, `size=64m`, `nosuid`.
     #[must_use]
     pub fn tmpfs(mut self, target: impl AsRef<Path>, options: &[&str]) -> Self {
         self.mounts
@@ -113,28 +118,29 @@ impl SystemContainer {
         self
     }
 
-    /// Path of its control group below each hierarchy's mount; `/sysbox-<id>` if not called.
+    /// Path of its control group below each hierarchy's mount; `/sysbox-<id>` if not called. Each container needs its own.
     #[must_use]
     pub fn cgroup(mut self, path: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(path.into());
         self
     }
 
-    /// Memory limit in bytes.
+    /// Memory limit in bytes; −1 is none. With a limit, inner software may lower its OOM score down to −999; see
+    /// [`crate::plan::build::OOM_FLOOR`] for without.
     #[must_use]
     pub fn memory(mut self, bytes: i64) -> Self {
         self.memory = Some(bytes);
         self
     }
 
-    /// Limit of processes and threads.
+    /// Limit of processes and threads together, inner containers included; −1 is none.
     #[must_use]
     pub fn pids(mut self, count: i64) -> Self {
         self.pids = Some(count);
         self
     }
 
-    /// CPU time, in CPUs: 1.5 is one and a half.
+    /// Limit of CPU time, in CPUs: 1.5 is one and a half. Enforced in periods of 100 ms.
     #[must_use]
     pub fn cpus(mut self, cpus: f64) -> Self {
         self.cpus = Some(cpus);

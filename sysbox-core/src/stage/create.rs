@@ -5,7 +5,7 @@ use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::{Plan, TimeOffsets};
 use crate::protocol::{Fd, FromInit, Reply, ToInit};
-use crate::state::{OciState, Status};
+use crate::state::{OciState, Status, CLAIM};
 use crate::sys::channel::Channel;
 use crate::sys::clone::{self, Fork};
 use crate::sys::{cred, pidfd};
@@ -17,8 +17,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 const AT_BIRTH: i32 =
     libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_PARENT;
 
-pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<Reply> {
+pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> {
     cgroup::create(&plan.cgroup)?;
+    claim(&fds)?;
     let entry = Entry::open(&plan.cgroup.nodes)?;
     // Opened by the host's root, whose right to write it goes with the descriptor.
     let leaf = cgroup::open_leaf_procs(&plan.cgroup)?;
@@ -30,21 +31,30 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<Repl
         Fork::Child => {
             drop((ours, host_mounts));
             drop(fds.take(Fd::Lock));
-            init::main(&theirs, plan, fds, &entry, leaf)
+            init::main(&theirs, plan, fds, entry, leaf)
         }
         Fork::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((theirs, leaf, entry));
     // What init needs is init's alone now; the lock stays until this process ends.
     drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
-    let made = caller.send(&Reply::Cloned(pid), &[]).and_then(|()| {
-        furnish(plan, &ours, pid, init.as_fd(), &host_mounts)?;
-        Ok(Reply::Done(None))
+    let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
+        furnish(plan, caller, &ours, pid, init.as_fd(), &host_mounts)?;
+        caller.send(&Reply::Done(None), &[])
     });
     if made.is_err() {
         let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
     }
     made
+}
+
+/// Leaves a mark in the state directory, which the lock is a descriptor of: the cgroups are this container's from here on.
+/// Without it they may be anybody's, and whoever cleans up leaves them alone.
+fn claim(fds: &Fds) -> Result<()> {
+    use rustix::fs::{openat, Mode, OFlags};
+    let dir = fds.get(Fd::Lock).ok_or_else(|| Error::new(Kind::Protocol, "no lock"))?;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(dir, CLAIM, flags, Mode::from_raw_mode(0o600)).op_at("create", CLAIM).map(drop)
 }
 
 fn no_userns(e: Error) -> Error {
@@ -57,13 +67,20 @@ fn no_userns(e: Error) -> Error {
     }
 }
 
-fn furnish(plan: &Plan, init: &Channel, pid: i32, pidfd: BorrowedFd<'_>, host_mounts: &File) -> Result<()> {
+fn furnish(
+    plan: &Plan,
+    caller: &Channel,
+    init: &Channel,
+    pid: i32,
+    pidfd: BorrowedFd<'_>,
+    host_mounts: &File,
+) -> Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
     for (name, text) in [("uid_map", plan.maps.uid.to_string()), ("gid_map", plan.maps.gid.to_string())] {
         std::fs::write(of(name), text).op_at("write", of(name))?;
     }
+    let oom = open_oom_score(plan, pid)?;
     init.send(&ToInit::Mapped, &[])?;
-    limit(plan, pid)?;
     // While init enters its own namespaces.
     let userns = File::open(of("ns/user")).op_at("open", of("ns/user"))?;
     let (uid, gid) = plan.maps.root();
@@ -82,15 +99,17 @@ fn furnish(plan: &Plan, init: &Channel, pid: i32, pidfd: BorrowedFd<'_>, host_mo
         bundle: plan.bundle.clone(),
         annotations: plan.annotations.clone(),
     };
-    hooks::run_elsewhere(&plan.hooks.create_runtime, &state, "createRuntime", || {
+    hooks::run_elsewhere(&plan.hooks.create_runtime, &state, "createRuntime", caller, || {
         setns(host_mounts, CloneFlags::CLONE_NEWNS).op("setns to the host's mount namespace")
     })?;
-    hooks::run_elsewhere(&plan.hooks.create_container, &state, "createContainer", || {
+    hooks::run_elsewhere(&plan.hooks.create_container, &state, "createContainer", caller, || {
         setns(pidfd, CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS).op("setns to the container's namespaces")
     })?;
     tree::pivot(&root)?;
     init.send(&ToInit::Rooted, &[])?;
-    expect(init, "init", |m| matches!(m, FromInit::Ready))
+    expect(init, "init", |m| matches!(m, FromInit::Ready))?;
+    // Last: a tight limit is for the program, not for init's own work.
+    limit(plan, pid, oom)
 }
 
 fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Result<()> {
@@ -102,7 +121,7 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 }
 
 /// What only real root may give.
-fn limit(plan: &Plan, pid: i32) -> Result<()> {
+fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
     for &(resource, soft, hard) in &plan.process.rlimits {
         cred::set_rlimit(pid, resource, soft, hard)
             .op(format!("prlimit resource {resource} to {soft}:{hard}"))
@@ -110,15 +129,22 @@ fn limit(plan: &Plan, pid: i32) -> Result<()> {
                 e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first")
             })?;
     }
-    let path = format!("/proc/{pid}/oom_score_adj");
-    // The kernel remembers the lowest value that a capable process set, and lets anybody return to it.
-    let score = if plan.process.oom_floor { Some(-999) } else { plan.process.oom_score_adj };
-    match score {
-        Some(s) => std::fs::write(&path, s.to_string())
-            .op_at(format!("write {s} to"), &path)
+    match oom {
+        Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
+            .op(format!("write {score} to oom_score_adj of init"))
+            .map(drop)
             .map_err(|e| e.hint("lowering oom_score_adj needs CAP_SYS_RESOURCE")),
         None => Ok(()),
     }
+}
+
+/// The score to give to init and where. Opened while /proc is the host's: in the container's, init has another number.
+fn open_oom_score(plan: &Plan, pid: i32) -> Result<Option<(i32, File)>> {
+    // The kernel remembers the lowest value that a capable process set, and lets anybody return to it.
+    let score = if plan.process.oom_floor { Some(-999) } else { plan.process.oom_score_adj };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let open = |score| File::options().write(true).open(&path).op_at("open", &path).map(|file| (score, file));
+    score.map(open).transpose()
 }
 
 /// The text for /proc/PID/timens_offsets.

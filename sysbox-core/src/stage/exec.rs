@@ -3,19 +3,21 @@
 use super::{launch, Fds};
 use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
-use crate::mount::Root;
+use crate::mount::{self, Root};
 use crate::protocol::{Exec, Fd, Reply};
 use crate::sys::channel::Channel;
 use crate::sys::clone::{self, Fork};
-use crate::sys::{cred, pty};
+use crate::sys::{cred, fd, pty};
 use nix::sched::{setns, CloneFlags};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-pub(super) fn exec(e: &Exec, mut fds: Fds) -> Result<Reply> {
+pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     let init = fds.take(Fd::Init).ok_or_else(|| Error::new(Kind::Protocol, "exec without a container"))?;
     let entry = Entry::open_for_exec(&e.cgroup, e.init as u32)?;
+    // Opened now, while /proc is the host's; a container may make its leaf unfit for processes at any moment.
+    let beside_init = e.cgroup.open_init_unified(e.init as u32)?;
     for &(resource, soft, hard) in &e.process.rlimits {
         cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
     }
@@ -24,6 +26,9 @@ pub(super) fn exec(e: &Exec, mut fds: Fds) -> Result<Reply> {
         std::fs::write(path, score.to_string()).op_at(format!("write {score} to"), path)?;
     }
     fds.own_pipes(e.root)?;
+    // A copy of the host's procfs that is mounted nowhere, so that nothing inside covers it and nothing above it is in reach.
+    let labelled = e.process.apparmor.is_some() || e.process.selinux.is_some();
+    let proc = labelled.then(|| mount::clone_tree(Path::new("/proc"), false)).transpose()?.map(Root::new);
     let all = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
@@ -35,36 +40,51 @@ pub(super) fn exec(e: &Exec, mut fds: Fds) -> Result<Reply> {
     setns(&init, all).op("setns to the container's namespaces")?;
     drop(init);
     let (ours, theirs) = Channel::pair()?;
-    match clone::fork(libc::CLONE_PARENT, entry.unified()).op("fork into the container")? {
-        Fork::Child => {
-            drop(ours);
-            let error = child(e, &entry, fds).in_stage(Stage::Init);
-            let _ = theirs.send(&error, &[]);
-            clone::exit_now(1)
+    let forked = match clone::fork(libc::CLONE_PARENT, entry.unified()) {
+        Err(err) if err.raw_os_error() == Some(libc::EBUSY) => {
+            clone::fork(libc::CLONE_PARENT, beside_init.as_ref().map(AsFd::as_fd))
         }
-        Fork::Parent { pid, .. } => {
+        r => r,
+    };
+    match forked.op("fork into the container")? {
+        Fork::Child => {
+            drop((ours, beside_init));
+            // The stage's line to its caller, who waits for it to close.
+            let _ = fd::close_range(0, 0);
+            child(e, entry, proc, fds, theirs)
+        }
+        Fork::Parent { pid, pidfd } => {
             drop(theirs);
             // Executing closes the other end without a word.
             match ours.recv::<Error>()? {
-                Some((error, _)) => Err(error),
-                None => Ok(Reply::Done(Some(pid))),
+                // The caller's child in any case: it must be buried, or the container's init cannot end.
+                Some((error, _)) => caller.send(&Reply::Failed(error), &[pidfd.as_fd()]),
+                None => caller.send(&Reply::Done(Some(pid)), &[pidfd.as_fd()]),
             }
         }
     }
 }
 
-/// Returns only on failure.
-fn child(e: &Exec, entry: &Entry, fds: Fds) -> Error {
-    match prepare(e, entry, fds) {
-        Ok((program, streams)) => launch::launch(&e.process, &program, streams),
-        Err(error) => error,
+fn child(e: &Exec, entry: Entry, proc: Option<Root>, fds: Fds, report: Channel) -> ! {
+    let (error, report) = match prepare(e, entry, proc, fds) {
+        Ok(prepared) => launch::launch(&e.process, prepared, report.into_fd()),
+        Err(error) => (error, Some(report)),
+    };
+    if let Some(report) = report {
+        let _ = report.send(&error.in_stage(Stage::Init), &[]);
     }
+    clone::exit_now(1)
 }
 
-fn prepare(e: &Exec, entry: &Entry, mut fds: Fds) -> Result<(std::path::PathBuf, Vec<(i32, OwnedFd)>)> {
+/// Everything of the host's is closed before a path of the container's is looked up.
+fn prepare(e: &Exec, entry: Entry, proc: Option<Root>, mut fds: Fds) -> Result<launch::Prepared> {
     entry.enter_v1()?;
+    drop(entry);
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
+    let labels = launch::Labels::open(&e.process, || {
+        proc.ok_or_else(|| Error::new(Kind::Protocol, "no procfs to label a process by"))
+    })?;
     rustix::process::setsid().op("setsid")?;
     if let Ok(name) = CString::new(format!("_ses.{}", e.id)) {
         // As for init: the caller's keys stay outside. A kernel without keyrings has none to keep out.
@@ -81,7 +101,5 @@ fn prepare(e: &Exec, entry: &Entry, mut fds: Fds) -> Result<(std::path::PathBuf,
         pty::control(slave.as_fd()).op("take the controlling terminal")?;
         launch::use_terminal(&slave, &mut streams)?;
     }
-    let program = launch::find(&e.process)?;
-    launch::make_cwd(&Root::open(Path::new("/"))?, &e.process)?;
-    Ok((program, streams))
+    launch::Prepared::new(&e.process, labels, streams)
 }

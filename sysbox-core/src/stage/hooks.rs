@@ -5,17 +5,25 @@ use crate::plan::Hook;
 use crate::state::OciState;
 use crate::sys::channel::Channel;
 use crate::sys::clone::{self, Fork};
-use crate::sys::{cred, pidfd};
-use std::io::Write;
+use crate::sys::cred;
+use crate::sys::pidfd::{self, Waited};
+use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Runs the hooks one after the other in this process's namespaces.
-pub(super) fn run_here(hooks: &[Hook], state: &OciState, point: &str) -> Result<()> {
-    let state = serde_json::to_vec(state).map_err(|e| Error::new(Kind::Protocol, format!("encode state: {e}")))?;
+///
+/// `caller` is watched: when it hangs up, the hook is killed, so that one that hangs keeps nothing from being cleaned up.
+pub(super) fn run_here(hooks: &[Hook], state: &OciState, point: &str, caller: Option<&Channel>) -> Result<()> {
+    let json = serde_json::to_vec(state).map_err(|e| Error::new(Kind::Protocol, format!("encode state: {e}")))?;
+    // Inside the container there is no bundle.
+    let cwd = if state.bundle.is_dir() { state.bundle.as_path() } else { Path::new("/") };
+    // The stage's own is zero, which no program expects.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     for hook in hooks {
-        run_one(hook, &state).map_err(|e| e.within(format!("{point} hook")))?;
+        run_one(hook, &json, cwd, caller).map_err(|e| e.within(format!("{point} hook")))?;
     }
     Ok(())
 }
@@ -25,6 +33,7 @@ pub(super) fn run_elsewhere(
     hooks: &[Hook],
     state: &OciState,
     point: &str,
+    caller: &Channel,
     enter: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     if hooks.is_empty() {
@@ -37,7 +46,7 @@ pub(super) fn run_elsewhere(
             let r = cred::reset_fs_identity()
                 .op("take back root's identity")
                 .and_then(|()| enter())
-                .and_then(|()| run_here(hooks, state, point));
+                .and_then(|()| run_here(hooks, state, point, Some(caller)));
             let _ = theirs.send(&r.err(), &[]);
             clone::exit_now(0)
         }
@@ -51,7 +60,7 @@ pub(super) fn run_elsewhere(
     }
 }
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+fn run_one(hook: &Hook, state: &[u8], cwd: &Path, caller: Option<&Channel>) -> Result<()> {
     let name = hook.args.first().cloned().unwrap_or_else(|| hook.path.display().to_string());
     let log = rustix::fs::memfd_create("hook", rustix::fs::MemfdFlags::CLOEXEC).op("memfd_create")?;
     let out = |log: &OwnedFd| log.try_clone().map(Stdio::from).op("dup");
@@ -60,23 +69,23 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
         .args(hook.args.iter().skip(1))
         .env_clear()
         .envs(hook.env.iter().filter_map(|e| e.split_once('=')))
-        .stdin(Stdio::piped())
+        .current_dir(cwd)
+        .stdin(input(state)?)
         .stdout(out(&log)?)
         .stderr(out(&log)?)
         .spawn()
         .op_at("execute", &hook.path)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its input: a broken pipe is its choice.
-        let _ = stdin.write_all(state);
-    }
     let pid = pidfd::open(child.id() as i32).op("pidfd_open")?;
     let limit = hook.timeout.map_or(-1, |s| i32::try_from(s.saturating_mul(1000)).unwrap_or(i32::MAX));
-    let done = pidfd::wait_gone(pid.as_fd(), limit).op("wait for the hook")?;
-    if done.is_none() {
+    let waited = pidfd::wait_gone_or(pid.as_fd(), limit, caller.map(Channel::as_fd)).op("wait for the hook")?;
+    if waited != Waited::Gone {
         let _ = child.kill();
     }
     let status = child.wait().op("wait for the hook")?;
-    if done.is_none() {
+    if waited == Waited::HungUp {
+        return Err(Error::new(Kind::Protocol, "the caller died during hook").at(&hook.path));
+    }
+    if waited == Waited::TimedOut {
         return Err(Error::new(Kind::Busy, format!("timed out after {} s:", limit / 1000)).at(&hook.path));
     }
     if !status.success() {
@@ -84,6 +93,14 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
         return Err(Error::new(Kind::System, format!("{status}, {text:?}:")).at(&hook.path));
     }
     Ok(())
+}
+
+/// The state as a file: a pipe would block on a hook that does not read.
+fn input(state: &[u8]) -> Result<Stdio> {
+    let fd = rustix::fs::memfd_create("state", rustix::fs::MemfdFlags::CLOEXEC).op("memfd_create")?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(state).and_then(|()| file.rewind()).op("write the state for the hook")?;
+    Ok(file.into())
 }
 
 /// The end of what the hook printed.

@@ -9,18 +9,21 @@ use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::mount::{self, Attrs, Node, Root};
 use crate::plan::{Mount, Plan, TimeOffsets, What};
-use crate::protocol::{Fd, FromInit, Start, StartFailed, ToInit};
+use crate::protocol::{Fd, FromInit, Start, StartFailed, Starting, ToInit};
 use crate::state::{OciState, Status};
 use crate::sys::channel::Channel;
-use crate::sys::{clone, cred, net, pty};
+use crate::sys::{clone, cred, fd, net, pty};
 use nix::sched::{setns, unshare, CloneFlags};
 use std::ffi::CString;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-pub(super) fn main(stage: &Channel, plan: &Plan, mut fds: Fds, entry: &Entry, leaf: Option<OwnedFd>) -> ! {
+pub(super) fn main(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Option<OwnedFd>) -> ! {
+    // The stage's line to its caller, who waits for it to close.
+    let _ = fd::close_range(0, 0);
     let listener = fds.take(Fd::Listener).map(UnixListener::from);
     let ready = prepare(stage, plan, fds, entry, leaf).and_then(|ready| {
         let listener = listener.ok_or_else(|| Error::new(Kind::Protocol, "no start socket"))?;
@@ -36,20 +39,23 @@ pub(super) fn main(stage: &Channel, plan: &Plan, mut fds: Fds, entry: &Entry, le
     };
     let Ok(starter) = await_start(&listener) else { clone::exit_now(1) };
     drop(listener);
-    let e = run(plan, ready).in_stage(Stage::Init);
-    let _ = starter.send(&StartFailed(e), &[]);
+    let (e, starter) = run(plan, ready, starter);
+    if let Some(starter) = starter {
+        let _ = starter.send(&StartFailed(e.in_stage(Stage::Init)), &[]);
+    }
     clone::exit_now(1)
 }
 
 /// What is left to do at the start.
 struct Ready {
-    program: PathBuf,
-    streams: Vec<(i32, OwnedFd)>,
+    prepared: launch::Prepared,
     leaf: Option<OwnedFd>,
+    score: Option<File>,
 }
 
-fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: &Entry, leaf: Option<OwnedFd>) -> Result<Ready> {
+fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Option<OwnedFd>) -> Result<Ready> {
     entry.enter_v1()?;
+    drop(entry);
     expect(stage, &ToInit::Mapped)?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
@@ -71,6 +77,7 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: &Entry, leaf: Opti
         setns(ns, CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).op("setns to the time namespace")?;
     }
     unshare(CloneFlags::CLONE_NEWNS).op("unshare the mount namespace")?;
+    nix::unistd::chdir("/").op("chdir")?;
     let root = Root::open(Path::new("/"))?;
     for m in &plan.attached {
         attach(&root, m).map_err(|e| e.within(format!("mount {}", m.target.display())))?;
@@ -86,9 +93,11 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: &Entry, leaf: Opti
         let full = Path::new("/proc/sys").join(path);
         std::fs::write(&full, value).op_at(format!("write {value:?} to"), &full)?;
     }
-    let program = launch::find(&plan.process)?;
-    launch::make_cwd(&root, &plan.process)?;
-    Ok(Ready { program, streams, leaf })
+    // Now, before an exec into the waiting container can put something else on /proc.
+    let labels = launch::Labels::open(&plan.process, || Root::open(Path::new("/proc")))?;
+    let score = plan.process.oom_floor.then(|| File::create("/proc/self/oom_score_adj")).transpose();
+    let score = score.op_at("open", "/proc/self/oom_score_adj")?;
+    Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score })
 }
 
 fn expect(stage: &Channel, wanted: &ToInit) -> Result<()> {
@@ -160,13 +169,14 @@ fn await_start(listener: &UnixListener) -> Result<Channel> {
         let channel = Channel::new(socket);
         // Somebody who hangs up without a word has only looked whether we are there.
         if let Ok(Some((Start, _))) = channel.recv::<Start>() {
+            channel.send(&Starting, &[])?;
             return Ok(channel);
         }
     }
 }
 
 /// Becomes the program. Returns only on failure.
-fn run(plan: &Plan, ready: Ready) -> Error {
+fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) {
     let state = OciState {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),
@@ -175,18 +185,18 @@ fn run(plan: &Plan, ready: Ready) -> Error {
         bundle: plan.bundle.clone(),
         annotations: plan.annotations.clone(),
     };
-    let result = hooks::run_here(&plan.hooks.start_container, &state, "startContainer").and_then(|()| {
+    let result = hooks::run_here(&plan.hooks.start_container, &state, "startContainer", None).and_then(|()| {
         if let Some(leaf) = &ready.leaf {
             rustix::io::write(leaf, b"0").op("move into the container's leaf cgroup")?;
         }
-        if plan.process.oom_floor {
+        if let Some(mut file) = ready.score.as_ref() {
             let score = plan.process.oom_score_adj.unwrap_or(0).to_string();
-            std::fs::write("/proc/self/oom_score_adj", score).op_at("write", "/proc/self/oom_score_adj")?;
+            file.write_all(score.as_bytes()).op_at("write", "/proc/self/oom_score_adj")?;
         }
         Ok(())
     });
     match result {
-        Ok(()) => launch::launch(&plan.process, &ready.program, ready.streams),
-        Err(e) => e,
+        Ok(()) => launch::launch(&plan.process, ready.prepared, starter.into_fd()),
+        Err(e) => (e, Some(starter)),
     }
 }

@@ -4,31 +4,93 @@ use crate::error::{Error, Kind, Result, SysResult};
 use crate::mount::{Node, Root};
 use crate::plan::{Caps, Filter, Process};
 use crate::process::{home_in, look_up, LookupError, DEFAULT_PATH};
+use crate::sys::channel::Channel;
 use crate::sys::cred::{self, CapSets};
 use crate::sys::{fd, pty, seccomp};
 use nix::unistd::{access, AccessFlags};
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// Finds the program inside the container.
-pub(super) fn find(p: &Process) -> Result<PathBuf> {
+/// What a program needs, opened and looked up while nothing inside could interfere or with care for what might.
+///
+/// None of it, and nothing else that is open by then, may lead to a directory of the host: paths inside are the container's to
+/// change, and by a link to /proc/self/fd they would lead there.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    program: PathBuf,
+    cwd: OwnedFd,
+    labels: Labels,
+    streams: Vec<(i32, OwnedFd)>,
+}
+
+impl Prepared {
+    pub(super) fn new(p: &Process, labels: Labels, streams: Vec<(i32, OwnedFd)>) -> Result<Self> {
+        let root = Root::open(Path::new("/"))?;
+        let program = find(p, &root)?;
+        // The working directory exists afterwards, as with runc.
+        let cwd = root.make(&p.cwd, Node::Dir).map_err(|e| e.within("process.cwd"))?;
+        Ok(Prepared { program, cwd, labels, streams })
+    }
+}
+
+/// Files of /proc that set what the program runs as.
+#[derive(Debug, Default)]
+pub(super) struct Labels {
+    apparmor: Option<File>,
+    selinux: Option<File>,
+}
+
+impl Labels {
+    /// `proc` must be a procfs that the container cannot have replaced.
+    pub(super) fn open(p: &Process, proc: impl FnOnce() -> Result<Root>) -> Result<Self> {
+        if p.apparmor.is_none() && p.selinux.is_none() {
+            return Ok(Labels::default());
+        }
+        let proc = proc()?;
+        let attr = |names: &[&str]| {
+            let first = names.iter().find_map(|n| proc.write(Path::new(n)).ok());
+            first.ok_or_else(|| {
+                Error::new(Kind::Unsupported, "this kernel has no such security module:")
+                    .at(names[0])
+                    .hint("remove process.apparmorProfile or process.selinuxLabel")
+            })
+        };
+        let apparmor = ["/thread-self/attr/apparmor/exec", "/thread-self/attr/exec"];
+        Ok(Labels {
+            apparmor: p.apparmor.as_ref().map(|_| attr(&apparmor)).transpose()?,
+            selinux: p.selinux.as_ref().map(|_| attr(&apparmor[1..])).transpose()?,
+        })
+    }
+
+    fn apply(&self, p: &Process) -> Result<()> {
+        if let (Some(profile), Some(mut file)) = (&p.apparmor, self.apparmor.as_ref()) {
+            file.write_all(format!("exec {profile}").as_bytes()).op(format!("apply AppArmor profile {profile}"))?;
+        }
+        if let (Some(label), Some(mut file)) = (&p.selinux, self.selinux.as_ref()) {
+            file.write_all(label.as_bytes()).op(format!("apply SELinux label {label}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Finds the program inside the container. A name that leads through a link of /proc to somewhere else is not found.
+fn find(p: &Process, root: &Root) -> Result<PathBuf> {
     let path = p.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let name = p.args.first().map(String::as_str).unwrap_or_default();
     let probe = |path: &Path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some(meta.is_file() && access(path, AccessFlags::X_OK).is_ok())
+        let fd = root.find(path).ok()?;
+        let mode = rustix::fs::fstat(&fd).ok()?.st_mode;
+        let is_file = rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::RegularFile;
+        Some(is_file && access(path, AccessFlags::X_OK).is_ok())
     };
     look_up(name, path, &p.cwd, probe).map_err(|e| match e {
         LookupError::NotFound(text) => Error::new(Kind::ProgramNotFound, text),
         LookupError::NotExecutable(text) => Error::new(Kind::ProgramNotExecutable, text),
     })
-}
-
-/// The working directory exists afterwards, as with runc.
-pub(super) fn make_cwd(root: &Root, p: &Process) -> Result<()> {
-    root.make(&p.cwd, Node::Dir).map(drop).map_err(|e| e.within("process.cwd"))
 }
 
 /// Opens a terminal of the devpts at /dev/pts, sends the master to `console` and returns the slave.
@@ -73,36 +135,45 @@ pub(super) fn use_terminal(slave: &OwnedFd, streams: &mut Vec<(i32, OwnedFd)>) -
     Ok(())
 }
 
-/// Becomes the program. Returns only on failure.
-pub(super) fn launch(p: &Process, program: &Path, streams: Vec<(i32, OwnedFd)>) -> Error {
-    match try_launch(p, program, streams) {
+/// Becomes the program. Returns only on failure, with the socket on which to report it.
+pub(super) fn launch(p: &Process, prepared: Prepared, report: OwnedFd) -> (Error, Option<Channel>) {
+    let mut report = Some(report);
+    let e = match try_launch(p, prepared, &mut report) {
         Ok(never) => match never {},
         Err(e) => e,
-    }
+    };
+    (e, report.map(|fd| Channel::new(UnixStream::from(fd))))
 }
 
-fn try_launch(p: &Process, program: &Path, streams: Vec<(i32, OwnedFd)>) -> Result<std::convert::Infallible> {
+fn try_launch(p: &Process, prepared: Prepared, report: &mut Option<OwnedFd>) -> Result<std::convert::Infallible> {
     let cstring = |s: &str| CString::new(s).map_err(|_| Error::invalid(format!("NUL byte in {s:?}")));
     let args = p.args.iter().map(|s| cstring(s)).collect::<Result<Vec<_>>>()?;
     let env = environment(p).iter().map(|s| cstring(s)).collect::<Result<Vec<_>>>()?;
-    let path = cstring(&program.to_string_lossy())?;
+    let path = cstring(&prepared.program.to_string_lossy())?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(p.umask));
-    label(p)?;
+    prepared.labels.apply(p)?;
     // Before the identity changes, root may enter what the user may not; the other way round for a private home.
-    let early = nix::unistd::chdir(&p.cwd);
+    let early = rustix::process::fchdir(&prepared.cwd);
+    drop((prepared.cwd, prepared.labels));
+    number_streams(prepared.streams, report)?;
+    if early.is_ok() {
+        inside()?;
+    }
     // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and the user may lose it just now.
     if !p.no_new_privs {
         filter(p.seccomp.as_ref())?;
     }
     identity(p)?;
+    // A change of identity may have made it what the host's suid_dumpable says.
+    cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     if early.is_err() {
         nix::unistd::chdir(&p.cwd).op_at("chdir to", &p.cwd)?;
+        inside()?;
     }
     if p.no_new_privs {
         cred::set_no_new_privs().op("prctl PR_SET_NO_NEW_PRIVS")?;
         filter(p.seccomp.as_ref())?;
     }
-    number_streams(streams)?;
     let e = cred::exec(&path, &args, &env);
     let errno = e.raw_os_error().unwrap_or(libc::EIO);
     let kind = match errno {
@@ -110,7 +181,15 @@ fn try_launch(p: &Process, program: &Path, streams: Vec<(i32, OwnedFd)>) -> Resu
         libc::EACCES | libc::ENOEXEC => Kind::ProgramNotExecutable,
         _ => Kind::System,
     };
-    Err(Error::sys("exec", errno).at(program).kinded(kind))
+    Err(Error::sys("exec", errno).at(&prepared.program).kinded(kind))
+}
+
+/// The working directory must lie below the container's root: the kernel has no path for one that does not.
+fn inside() -> Result<()> {
+    match std::env::current_dir() {
+        Ok(d) if d.is_absolute() => Ok(()),
+        _ => Err(Error::new(Kind::Refused, "process.cwd has been moved out of the container, or deleted")),
+    }
 }
 
 /// The environment, with HOME from /etc/passwd where it is not given.
@@ -132,19 +211,6 @@ fn environment(p: &Process) -> Vec<String> {
         env.push(format!("HOME={home}"));
     }
     env
-}
-
-fn label(p: &Process) -> Result<()> {
-    if let Some(profile) = &p.apparmor {
-        let new = "/proc/thread-self/attr/apparmor/exec";
-        let path = if Path::new(new).exists() { new } else { "/proc/thread-self/attr/exec" };
-        std::fs::write(path, format!("exec {profile}")).op_at(format!("apply AppArmor profile {profile} by"), path)?;
-    }
-    if let Some(label) = &p.selinux {
-        let path = "/proc/thread-self/attr/exec";
-        std::fs::write(path, label).op_at(format!("apply SELinux label {label} by"), path)?;
-    }
-    Ok(())
 }
 
 fn filter(f: Option<&Filter>) -> Result<()> {
@@ -178,20 +244,23 @@ fn identity(p: &Process) -> Result<()> {
     }
 }
 
-/// Puts every stream on its number; everything else closes on exec.
-fn number_streams(streams: Vec<(i32, OwnedFd)>) -> Result<()> {
+/// Puts every stream on its number and closes everything else but `report`, which moves out of the way and closes on exec.
+fn number_streams(streams: Vec<(i32, OwnedFd)>, report: &mut Option<OwnedFd>) -> Result<()> {
     let top = streams.iter().map(|(n, _)| *n).max().unwrap_or(2).max(2);
     // First out of the way of all numbers, or one would overwrite another.
-    let high = streams
-        .into_iter()
-        .map(|(n, s)| fd::dup_above(s.as_fd(), top + 1).map(|d| (n, d)))
-        .collect::<std::io::Result<Vec<_>>>()
-        .op("dup")?;
-    // Whatever sits on a low number now (the socket of descriptor 0 among it) would leak.
-    fd::cloexec_from(0).op("close_range")?;
+    let out = |s: &OwnedFd| fd::dup_above(s.as_fd(), top + 1).op("dup");
+    let kept = report.as_ref().map(out).transpose()?;
+    let high = streams.iter().map(|(n, s)| Ok((*n, out(s)?))).collect::<Result<Vec<_>>>()?;
     for (n, s) in &high {
         fd::dup_to(s.as_fd(), *n).op("dup2")?;
     }
-    std::mem::forget(high);
-    Ok(())
+    let unused: Vec<u32> = (0..=top).filter(|n| !high.iter().any(|(m, _)| m == n)).map(|n| n as u32).collect();
+    let keep = kept.as_ref().map_or(u32::MAX, |k| k.as_raw_fd() as u32);
+    // From here on the numbers say what is open. Their former owners in this process are never dropped.
+    std::mem::forget((high, streams, std::mem::replace(report, kept)));
+    unused
+        .into_iter()
+        .map(|n| (n, n))
+        .chain([(top as u32 + 1, keep - 1), (keep.saturating_add(1), u32::MAX)])
+        .try_for_each(|(from, to)| fd::close_range(from, to).op("close_range"))
 }

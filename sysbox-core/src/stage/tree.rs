@@ -5,7 +5,7 @@
 use super::nsfs;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::idmap::Maps;
-use crate::mount::{self, Attrs, Node, Root};
+use crate::mount::{self, Attrs, Node, Propagation, Root};
 use crate::plan::{Device, DeviceKind, Mount, MountAttrs, Plan, What};
 use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, FileType, Mode};
@@ -26,11 +26,11 @@ struct Branch {
     fd: OwnedFd,
 }
 
-/// Leaves the host's mount namespace for a copy that receives and sends no mount events.
+/// Leaves the host's mount namespace for a copy that sends no mount events. It receives them, so that binds can.
 pub(super) fn leave_host() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).op("unshare the mount namespace")?;
     let top = Root::open(Path::new("/"))?;
-    mount::set_propagation(top.as_fd(), mount::Propagation::Private, true)
+    mount::set_propagation(top.as_fd(), mount::Propagation::Slave, true)
 }
 
 /// Takes copies of the root and of all binds, ID-mapped by `userns` where the plan says so.
@@ -147,8 +147,8 @@ fn unmappable(top: BorrowedFd<'_>, e: &std::io::Error, source: &Path) -> Result<
 /// Builds the tree on top of the root's own directory and returns it.
 pub(super) fn build(plan: &Plan, sources: Sources, init: BorrowedFd<'_>) -> Result<Root> {
     let at = Root::open(&plan.root.path)?;
-    let root = attach_tree(sources.root, at.as_fd(), &plan.root.path)?;
-    let root = Root::new(root);
+    let root = Root::new(attach_tree(sources.root, at.as_fd(), &plan.root.path)?);
+    mount::set_propagation(root.as_fd(), Propagation::Private, true)?;
     let (proc, sys) = nsfs::proc_and_sys(init)?;
     let mut binds = sources.binds.into_iter();
     for m in &plan.locked {
@@ -215,6 +215,9 @@ fn single(root: &Root, m: &Mount, fs: OwnedFd, node: Node) -> Result<()> {
 fn bind(root: &Root, m: &Mount, node: Node, tree: Vec<Branch>) -> Result<()> {
     let target = root.make(&m.target, node)?;
     let top = attach_tree(tree, target.as_fd(), &m.target)?;
+    if m.attrs.propagation.is_none() {
+        mount::set_propagation(top.as_fd(), Propagation::Private, true)?;
+    }
     apply_attrs(top.as_fd(), &m.attrs)
 }
 

@@ -5,7 +5,7 @@ use nix::sys::socket::{
     recvmsg, sendmsg, socketpair, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
 };
 use serde::{de::DeserializeOwned, Serialize};
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
@@ -27,6 +27,10 @@ impl Channel {
 
     pub(crate) fn new(s: UnixStream) -> Self {
         Channel(s)
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.0)
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {
@@ -101,15 +105,6 @@ impl Channel {
     /// As [`Channel::recv`], where the peer closing is an error that says who died.
     pub(crate) fn expect<T: DeserializeOwned>(&self, peer: &str) -> Result<(T, Vec<OwnedFd>)> {
         self.recv()?.ok_or_else(|| Error::new(Kind::Protocol, format!("{peer} ended without a word")))
-    }
-}
-
-impl Write for Channel {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        self.0.write(buf)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

@@ -167,12 +167,15 @@ pub(crate) fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::R
 
 /// Resets every signal to its default action and unblocks all: both survive exec.
 pub(crate) fn reset_signals() {
+    /// At least as large as any kernel's `struct sigaction`.
+    const DEFAULT: [u64; 8] = [0; 8];
     for sig in 1..=64 {
         if sig == libc::SIGKILL || sig == libc::SIGSTOP {
             continue;
         }
-        // SAFETY: the default action runs none of our code; unknown numbers are refused with EINVAL.
-        unsafe { libc::signal(sig, libc::SIG_DFL) };
+        // By hand: the C library keeps 32 and 33 to itself, and its posix_spawn leaves them ignored.
+        // SAFETY: the default action runs none of our code, and zeroes say so in whatever order the kernel has the fields.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, sig, DEFAULT.as_ptr(), std::ptr::null_mut::<u64>(), 8usize) };
     }
     // SAFETY: the set is initialised by sigemptyset before use.
     unsafe {

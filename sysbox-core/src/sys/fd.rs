@@ -16,16 +16,6 @@ pub(crate) fn close_range(from: u32, to: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Marks every descriptor from `from` on close-on-exec.
-pub(crate) fn cloexec_from(from: u32) -> io::Result<()> {
-    const CLOSE_RANGE_CLOEXEC: u32 = 4;
-    // SAFETY: changes a flag only.
-    if unsafe { libc::syscall(libc::SYS_close_range, from, u32::MAX, CLOSE_RANGE_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 /// dup2(2) to a fixed number, without close-on-exec.
 pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
     // SAFETY: `number` is 0, 1, 2 or a preserved descriptor's number, which the caller has cleared of other owners.
@@ -54,7 +44,8 @@ pub(crate) fn dup_above(fd: BorrowedFd<'_>, min: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
 
-/// Duplicates one of the caller's own descriptors by number (standard streams, `--preserve-fds`).
+/// Duplicates one of the caller's own descriptors by number (standard streams, `--preserve-fds`): to the lowest free number from 3
+/// on, close-on-exec.
 ///
 /// # Errors
 /// EBADF if it is not open.

@@ -30,7 +30,7 @@ pub(crate) fn control(terminal: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives `to` the size of `from` (TIOCGWINSZ, TIOCSWINSZ).
+/// Gives the terminal `to` the size of the terminal `from` (TIOCGWINSZ, TIOCSWINSZ).
 ///
 /// # Errors
 /// One of them is not a terminal.
