@@ -38,6 +38,7 @@ inside() {
   mount -t proc proc /proc
   mount -t sysfs sysfs /sys
   mkdir -p /dev/pts /dev/shm
+  ln -s /proc/self/fd /dev/fd
   mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
   mount -t tmpfs tmpfs /dev/shm
   mount -t tmpfs -o mode=755 tmpfs /run
