@@ -231,13 +231,15 @@ pub(super) fn apply_attrs(fs: BorrowedFd<'_>, a: &MountAttrs) -> Result<()> {
     }
 }
 
+/// The instances themselves go here, and copies of them to where they are used: before Linux 6.15 only a mount that is attached
+/// can be copied. The plan has this first.
 fn spare(root: &Root, m: &Mount, proc: BorrowedFd<'_>, sys: BorrowedFd<'_>) -> Result<()> {
     let fs = mount::new_fs("tmpfs", None, &["mode=700".into(), "size=4k".into()], Attrs::empty())?;
     let target = root.make(&m.target, Node::Dir)?;
     mount::attach(fs.as_fd(), target.as_fd(), &m.target)?;
     for (name, fs) in [("proc", proc), ("sys", sys)] {
         let at = root.make(&m.target.join(name), Node::Dir)?;
-        mount::attach(mount::clone_fd(fs, false)?.as_fd(), at.as_fd(), &m.target.join(name))?;
+        mount::attach(fs, at.as_fd(), &m.target.join(name))?;
     }
     Ok(())
 }
