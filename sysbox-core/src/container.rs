@@ -6,10 +6,10 @@
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::process_for_exec;
-use crate::protocol::{Exec, Fd, Reply, Start, StartFailed, Starting, Work};
+use crate::protocol::{Exec, Fd, Reply, Start, StartAnswer, Work};
 use crate::runtime::{Runtime, Spawned, Stdio};
 use crate::spec::Spec;
-use crate::state::{Init, OciState, Record, StateDir, Status};
+use crate::state::{Init, OciState, Record, StateDir, Status, CLAIM};
 use crate::sys::channel::Channel;
 use crate::sys::pidfd;
 use oci_spec::runtime as oci;
@@ -172,17 +172,21 @@ impl Container {
         };
         let channel = Channel::new(socket);
         // Without this answer somebody else's start came first, or init is dead.
-        let heard = channel.send(&Start, &[]).and_then(|()| channel.recv::<Starting>());
-        if !matches!(heard, Ok(Some(_))) {
+        let heard = channel.send(&Start, &[]).and_then(|()| channel.recv::<StartAnswer>());
+        let ended = || Error::new(Kind::WrongState, format!("cannot start container {}: its init has ended", self.id));
+        if !matches!(heard, Ok(Some((StartAnswer::Starting, _)))) {
             self.expect_status(&[Status::Created], "start")?;
-            return Err(Error::new(
-                Kind::WrongState,
-                format!("cannot start container {}: its init has ended", self.id),
-            ));
+            return Err(ended());
         }
-        let answer = channel.recv::<StartFailed>()?;
+        // It is not to be started again, whatever comes of this.
         let _ = std::fs::remove_file(self.dir.socket());
-        if let Some((StartFailed(e), _)) = answer {
+        let mut answer = channel.recv::<StartAnswer>()?;
+        if let Some((StartAnswer::Executing, _)) = answer {
+            answer = channel.recv::<StartAnswer>()?;
+        } else if answer.is_none() {
+            return Err(ended());
+        }
+        if let Some((StartAnswer::Failed(e), _)) = answer {
             return Err(e);
         }
         self.host_hooks("poststart")
@@ -286,12 +290,15 @@ impl Container {
     /// and no console socket is given, or the other way round; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; and
     /// those of every system call on the way.
     pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
+        // First: what this opens itself must not get the number of a stream that the caller has closed.
+        let has_console = options.stdio.console.is_some();
+        let mut fds = options.stdio.into_fds()?;
         self.expect_status(&[Status::Running, Status::Created], "exec in")?;
         let record = self.record()?;
         let spec = self.spec()?;
         let seccomp = spec.oci().linux().as_ref().and_then(|l| l.seccomp().as_ref());
         let process = process_for_exec(process, &record.maps, seccomp)?;
-        if process.terminal != options.stdio.console.is_some() {
+        if process.terminal != has_console {
             return Err(Error::invalid("a console socket goes with process.terminal, and only with it"));
         }
         let init = record.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
@@ -304,7 +311,6 @@ impl Container {
             init: init.pid,
             root: record.maps.root(),
         };
-        let mut fds = options.stdio.into_fds()?;
         fds.push((Fd::Init, pidfd));
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
         let reply = stage.reply();
@@ -386,6 +392,10 @@ impl Container {
             if let Err(e) = this.host_hooks("poststop") {
                 tracing::warn!(id = self.id, "{e}");
             }
+        }
+        if let Some(record) = this.record.as_ref().filter(|_| !this.dir.path().join(CLAIM).exists()) {
+            // A creation was cut short before it could claim its cgroups: nothing has been in them.
+            record.cgroup.remove_empty();
         }
         this.runtime.clean(&this.dir)?;
         drop(lock);

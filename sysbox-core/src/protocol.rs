@@ -92,10 +92,13 @@ pub(crate) enum FromInit {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start;
 
-/// init's first answer to a start.
+/// init's answers to a start, in this order. Its hanging up after `Executing` means that the program runs.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Starting;
-
-/// init's second answer if it could not execute the program. Its hanging up means that it could.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct StartFailed(pub(crate) Error);
+pub(crate) enum StartAnswer {
+    /// It has heard.
+    Starting,
+    /// Hooks and all else are done.
+    Executing,
+    /// It could not execute the program.
+    Failed(Error),
+}

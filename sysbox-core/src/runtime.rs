@@ -5,6 +5,7 @@
 
 mod spawn;
 
+use crate::cgroup;
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::host::Facts;
@@ -74,6 +75,13 @@ impl Stdio {
                     out.push((Fd::Stdio(n), null.op_at("open", "/dev/null")?.into()));
                 }
                 Err(e) => return Err(Error::sys(format!("dup {n}"), e.raw_os_error().unwrap_or(libc::EIO))),
+            }
+        }
+        for (i, (n, _)) in self.preserved.iter().enumerate() {
+            if !(3..=65_535).contains(n) || self.preserved[..i].iter().any(|(m, _)| m == n) {
+                return Err(Error::invalid(format!(
+                    "descriptor {n} cannot be preserved: numbers from 3 on, each once"
+                )));
             }
         }
         out.extend(self.console.map(|c| (Fd::Console, c)));
@@ -153,13 +161,19 @@ impl Runtime {
     /// the way, with the process it failed in ([`Error::stage`]).
     pub fn create(&self, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
         check_id(id)?;
+        // First: what this opens itself must not get the number of a stream that the caller has closed.
+        let CreateOptions { stdio } = options;
+        let has_console = stdio.console.is_some();
+        let streams = stdio.into_fds()?;
         let bundle = bundle.canonicalize().op_at("bundle", bundle)?;
         let dir = StateDir::new(&self.root, id);
         dir.create()?;
         // Held to the end: what is cleaned after a failure must be ours still.
         let lock = dir.lock()?;
-        let made =
-            lock.try_clone().op("dup").and_then(|lock| self.create_in(&dir, lock.into(), id, spec, &bundle, options));
+        let made = lock
+            .try_clone()
+            .op("dup")
+            .and_then(|lock| self.create_in(&dir, lock.into(), id, spec, &bundle, (streams, has_console)));
         if made.is_err() {
             // The first error is the one that counts.
             let _ = self.clean(&dir);
@@ -174,7 +188,7 @@ impl Runtime {
         id: &str,
         spec: &Spec,
         bundle: &Path,
-        options: CreateOptions,
+        (mut fds, has_console): (Vec<(Fd, OwnedFd)>, bool),
     ) -> Result<Container> {
         let maps = self.maps(dir, spec)?;
         let facts = Facts::gather(spec, bundle)?;
@@ -182,7 +196,7 @@ impl Runtime {
         for note in &plan.notes {
             tracing::debug!(id, "{note}");
         }
-        if plan.process.terminal != options.stdio.console.is_some() {
+        if plan.process.terminal != has_console {
             return Err(Error::invalid(if plan.process.terminal {
                 "process.terminal is set, so a console socket is needed"
             } else {
@@ -193,7 +207,6 @@ impl Runtime {
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
         let listener = listen(dir)?;
-        let mut fds = options.stdio.into_fds()?;
         fds.push((Fd::Listener, listener));
         fds.push((Fd::Lock, lock));
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
@@ -224,13 +237,9 @@ impl Runtime {
     /// Takes away everything a container has on the host. Its processes are killed.
     pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
         if let Ok(Some(record)) = dir.load() {
-            if dir.path().join(CLAIM).exists() {
-                record.cgroup.kill_all()?;
-                record.cgroup.remove()?;
-            } else {
-                // Made a moment before the end, or somebody else's: empty ones are nobody's loss.
-                record.cgroup.remove_empty();
-            }
+            let ours = claimed(dir, &record.cgroup);
+            ours.kill_all()?;
+            ours.remove()?;
         }
         if let Ok(owner) = Owner::of(dir.path()) {
             self.pool()?.release(&owner)?;
@@ -296,6 +305,16 @@ fn follow(stage: &mut Spawned, dir: &StateDir, record: &mut Record) -> (Option<O
         }
     };
     (init, result)
+}
+
+/// Those nodes that are still the ones that were made for this container; none without a claim.
+fn claimed(dir: &StateDir, paths: &cgroup::Paths) -> cgroup::Paths {
+    use std::os::unix::fs::MetadataExt;
+    let claim = std::fs::read(dir.path().join(CLAIM)).unwrap_or_default();
+    let inodes: Vec<u64> = serde_json::from_slice(&claim).unwrap_or_default();
+    let same = |dir: &Path, inode: u64| std::fs::metadata(dir).is_ok_and(|m| m.ino() == inode);
+    let nodes = paths.nodes.iter().zip(inodes).filter(|(n, i)| same(&n.dir, *i)).map(|(n, _)| n.clone()).collect();
+    cgroup::Paths { nodes, leaf: paths.leaf.clone() }
 }
 
 fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {

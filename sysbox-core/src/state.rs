@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Marks that the cgroups of the record were made for this container.
+/// Holds the inodes of the cgroups that were made for this container, in the order of the record's nodes.
 pub(crate) const CLAIM: &str = "cgroups-made";
 
 /// A stage that lost its caller needs moments; one that makes a container, seconds at most.

@@ -40,12 +40,15 @@ pub fn create(plan: &Plan) -> Result<()> {
 
 fn build<'a>(plan: &'a Plan, made: &mut Vec<&'a Path>) -> Result<()> {
     for (i, node) in plan.nodes.iter().enumerate() {
-        let fresh = make_dir(&node.dir, &node.mount)?;
-        if fresh {
-            made.push(&node.dir);
-        } else if occupied(node)? {
-            return Err(Error::new(Kind::Exists, "another container's processes run in cgroup").at(&node.dir));
+        let mut fresh = make_dir(&node.dir, &node.mount)?;
+        if !fresh {
+            // A new one in its place, so that whoever made the old one no longer takes it for theirs.
+            if occupied(node)? || remove(&node.dir, Instant::now()).is_err() || !make_dir(&node.dir, &node.mount)? {
+                return Err(Error::new(Kind::Exists, "another container's processes run in cgroup").at(&node.dir));
+            }
+            fresh = true;
         }
+        made.push(&node.dir);
         match node.version {
             Version::V1 if node.has("cpuset") => fill_cpuset(plan, i, fresh)?,
             Version::V1 => {}

@@ -143,7 +143,11 @@ pub(super) fn judge(profile: &Profile, native: Arch, call: &Call) -> Action {
         Arch::Arm => *nr >= 0xf0000,
         _ => false,
     };
-    let known = profile.rules.iter().flat_map(|r| &r.names).flat_map(|n| number::numbers(arch, n));
+    // A call that is reached through a multiplexer makes that one known.
+    let through =
+        |r: &crate::seccomp::Rule, n: &str| number::multiplexed(arch, n).filter(|_| r.when.is_empty()).map(|m| m.nr);
+    let numbers = |r: &crate::seccomp::Rule, n: &str| number::numbers(arch, n).into_iter().chain(through(r, n));
+    let known = profile.rules.iter().flat_map(|r| r.names.iter().flat_map(|n| numbers(r, n)).collect::<Vec<u32>>());
     match known.filter(|nr| !own(nr)).max() {
         Some(highest) if call.nr > highest && !is_named => Action::Errno(38),
         _ => profile.default,

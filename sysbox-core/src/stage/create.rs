@@ -19,7 +19,7 @@ const AT_BIRTH: i32 =
 
 pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> {
     cgroup::create(&plan.cgroup)?;
-    claim(&fds)?;
+    claim(plan, &fds)?;
     let entry = Entry::open(&plan.cgroup.nodes)?;
     // Opened by the host's root, whose right to write it goes with the descriptor.
     let leaf = cgroup::open_leaf_procs(&plan.cgroup)?;
@@ -48,13 +48,19 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     made
 }
 
-/// Leaves a mark in the state directory, which the lock is a descriptor of: the cgroups are this container's from here on.
+/// Leaves the inodes of the cgroups in the state directory, which the lock is a descriptor of: they are this container's from
+/// here on, and a later cgroup of the same path is not.
 /// Without it they may be anybody's, and whoever cleans up leaves them alone.
-fn claim(fds: &Fds) -> Result<()> {
+fn claim(plan: &Plan, fds: &Fds) -> Result<()> {
     use rustix::fs::{openat, Mode, OFlags};
+    use std::os::unix::fs::MetadataExt;
     let dir = fds.get(Fd::Lock).ok_or_else(|| Error::new(Kind::Protocol, "no lock"))?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-    openat(dir, CLAIM, flags, Mode::from_raw_mode(0o600)).op_at("create", CLAIM).map(drop)
+    let inode = |n: &cgroup::Node| std::fs::metadata(&n.dir).map(|m| m.ino()).op_at("stat", &n.dir);
+    let inodes = plan.cgroup.nodes.iter().map(inode).collect::<Result<Vec<u64>>>()?;
+    let text = serde_json::to_vec(&inodes).unwrap_or_default();
+    let file = openat(dir, CLAIM, flags, Mode::from_raw_mode(0o600)).op_at("create", CLAIM)?;
+    rustix::io::write(&file, &text).op_at("write", CLAIM).map(drop)
 }
 
 fn no_userns(e: Error) -> Error {

@@ -38,6 +38,7 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
         | CloneFlags::CLONE_NEWCGROUP
         | CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
     setns(&init, all).op("setns to the container's namespaces")?;
+    cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     drop(init);
     let (ours, theirs) = Channel::pair()?;
     let forked = match clone::fork(libc::CLONE_PARENT, entry.unified()) {

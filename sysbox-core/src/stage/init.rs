@@ -9,7 +9,7 @@ use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::mount::{self, Attrs, Node, Root};
 use crate::plan::{Mount, Plan, TimeOffsets, What};
-use crate::protocol::{Fd, FromInit, Start, StartFailed, Starting, ToInit};
+use crate::protocol::{Fd, FromInit, Start, StartAnswer, ToInit};
 use crate::state::{OciState, Status};
 use crate::sys::channel::Channel;
 use crate::sys::{clone, cred, fd, net, pty};
@@ -41,7 +41,7 @@ pub(super) fn main(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, lea
     drop(listener);
     let (e, starter) = run(plan, ready, starter);
     if let Some(starter) = starter {
-        let _ = starter.send(&StartFailed(e.in_stage(Stage::Init)), &[]);
+        let _ = starter.send(&StartAnswer::Failed(e.in_stage(Stage::Init)), &[]);
     }
     clone::exit_now(1)
 }
@@ -169,8 +169,10 @@ fn await_start(listener: &UnixListener) -> Result<Channel> {
         let channel = Channel::new(socket);
         // Somebody who hangs up without a word has only looked whether we are there.
         if let Ok(Some((Start, _))) = channel.recv::<Start>() {
-            channel.send(&Starting, &[])?;
-            return Ok(channel);
+            // One that has died since has started nothing.
+            if channel.send(&StartAnswer::Starting, &[]).is_ok() {
+                return Ok(channel);
+            }
         }
     }
 }
@@ -196,7 +198,12 @@ fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) 
         Ok(())
     });
     match result {
-        Ok(()) => launch::launch(&plan.process, ready.prepared, starter.into_fd()),
+        Ok(()) => {
+            // A starter that has died since is no reason not to run.
+            let _ = starter.send(&StartAnswer::Executing, &[]);
+            drop((ready.leaf, ready.score));
+            launch::launch(&plan.process, ready.prepared, starter.into_fd())
+        }
         Err(e) => (e, Some(starter)),
     }
 }
