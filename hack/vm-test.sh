@@ -63,9 +63,10 @@ bundle() {
   shift 3
   mkdir -p "$dir"
   rt spec -b "$dir"
-  jq --arg tree "/trees/$tree" \
-    ".root.path = \$tree | .process.terminal = false | .process.args = \$ARGS.positional | $filter" \
-    "$dir/config.json" --args "$@" >"$dir/new"
+  # As one text: jq takes words that begin with a dash for its own.
+  jq --arg tree "/trees/$tree" --arg words "$(printf '%s\x1f' "$@")" \
+    ".root.path = \$tree | .process.terminal = false | .process.args = (\$words | split(\"\u001f\")[:-1]) | $filter" \
+    "$dir/config.json" >"$dir/new"
   mv "$dir/new" "$dir/config.json"
 }
 
@@ -301,7 +302,7 @@ test_times() {
   sleep 1000 &
   sleeper=$!
   mkdir $cg/a $cg/b
-  moves() { echo "$sleeper" >$cg/a/cgroup.procs; echo "$sleeper" >$cg/b/cgroup.procs; }
+  moves() { echo "$sleeper" >"$cg/a/cgroup.procs"; echo "$sleeper" >"$cg/b/cgroup.procs"; }
   echo "  two moves between v2 cgroups, another's process:  $(mean 20 moves)"
   moves() { sh -c "echo 0 >$cg/a/cgroup.procs; echo 0 >$cg/b/cgroup.procs"; }
   echo "  a shell that moves itself twice:                  $(mean 20 moves)"
@@ -324,7 +325,7 @@ guest() {
   for name in "$@"; do
     before=$(leavings) began=$SECONDS
     # A function's set -e does not count in a condition: a shell of its own has it.
-    if "$BASH" "$0" --one "$name" "$pure" && diff <(echo "$before") <(leavings); then
+    if timeout 240 "$BASH" "$0" --one "$name" "$pure" && diff <(echo "$before") <(leavings); then
       passed=$((passed + 1))
       echo "ok    $name ($((SECONDS - began)) s)"
     else
