@@ -10,7 +10,8 @@ use crate::sys::clone::{self, Fork};
 use crate::sys::{cred, fd, pty};
 use nix::sched::{setns, CloneFlags};
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
@@ -35,8 +36,8 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP
         | CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+    let cgroup_ns = cgroup_namespace(init.as_fd())?;
     setns(&init, all).op("setns to the container's namespaces")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     drop(init);
@@ -52,7 +53,7 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
             drop((ours, beside_init));
             // The stage's line to its caller, who waits for it to close.
             let _ = fd::close_range(0, 0);
-            child(e, entry, proc, fds, theirs)
+            child(e, entry, cgroup_ns, proc, fds, theirs)
         }
         Fork::Parent { pid, pidfd } => {
             drop(theirs);
@@ -66,8 +67,19 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     }
 }
 
-fn child(e: &Exec, entry: Entry, proc: Option<Root>, fds: Fds, report: Channel) -> ! {
-    let (error, report) = match prepare(e, entry, proc, fds) {
+/// The one namespace that the child enters by itself. Where cgroup2 is mounted with `nsdelegate`, as systemd does, the kernel
+/// lets nobody be born in a cgroup (ENOENT) unless the parent's own is in the parent's cgroup namespace as well.
+fn cgroup_namespace(init: BorrowedFd<'_>) -> Result<File> {
+    let path = "/proc/self/ns/cgroup";
+    let own = File::open(path).op_at("open", path)?;
+    setns(init, CloneFlags::CLONE_NEWCGROUP).op("setns to the container's cgroup namespace")?;
+    let its = File::open(path).op_at("open", path);
+    setns(&own, CloneFlags::CLONE_NEWCGROUP).op("setns back to the host's cgroup namespace")?;
+    its
+}
+
+fn child(e: &Exec, entry: Entry, cgroup_ns: File, proc: Option<Root>, fds: Fds, report: Channel) -> ! {
+    let (error, report) = match prepare(e, entry, cgroup_ns, proc, fds) {
         Ok(prepared) => launch::launch(&e.process, prepared, report.into_fd()),
         Err(error) => (error, Some(report)),
     };
@@ -78,9 +90,10 @@ fn child(e: &Exec, entry: Entry, proc: Option<Root>, fds: Fds, report: Channel) 
 }
 
 /// Everything of the host's is closed before a path of the container's is looked up.
-fn prepare(e: &Exec, entry: Entry, proc: Option<Root>, mut fds: Fds) -> Result<launch::Prepared> {
+fn prepare(e: &Exec, entry: Entry, cgroup_ns: File, proc: Option<Root>, mut fds: Fds) -> Result<launch::Prepared> {
     entry.enter_v1()?;
     drop(entry);
+    setns(cgroup_ns, CloneFlags::CLONE_NEWCGROUP).op("setns to the container's cgroup namespace")?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     let labels = launch::Labels::open(&e.process, || {

@@ -56,6 +56,10 @@ struct Ready {
 fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Option<OwnedFd>) -> Result<Ready> {
     entry.enter_v1()?;
     drop(entry);
+    // As the host's root still: a process that is not dumpable has files in /proc that container root may not write.
+    let path = "/proc/self/oom_score_adj";
+    let score =
+        plan.process.oom_floor.then(|| File::options().write(true).open(path).op_at("open", path)).transpose()?;
     expect(stage, &ToInit::Mapped)?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
@@ -95,8 +99,6 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Optio
     }
     // Now, before an exec into the waiting container can put something else on /proc.
     let labels = launch::Labels::open(&plan.process, || Root::open(Path::new("/proc")))?;
-    let score = plan.process.oom_floor.then(|| File::create("/proc/self/oom_score_adj")).transpose();
-    let score = score.op_at("open", "/proc/self/oom_score_adj")?;
     Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score })
 }
 
