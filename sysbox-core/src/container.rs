@@ -5,6 +5,7 @@
 //! State and life cycle: the OCI runtime specification, runtime.md.
 
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::overlay;
 use crate::plan::process_for_exec;
 use crate::protocol::{Exec, Fd, Reply, Start, StartAnswer, Work};
 use crate::runtime::{Runtime, Spawned, Stdio};
@@ -142,6 +143,23 @@ impl Container {
         self.record.as_ref().map(|r| r.root.as_path())
     }
 
+    /// Lets the engine's overlay and the container's see what was changed through the other (see [`crate::overlay`]). The library
+    /// does so in every call that works on a container; this is for whoever changes files by himself.
+    pub fn refresh_root(&self) {
+        if let Some(record) = self.record.as_ref().filter(|r| r.restacked) {
+            overlay::refresh_both(&record.root, self.pid());
+        }
+    }
+
+    /// The container must not run.
+    fn keep_inner_marks(&self) {
+        if let Some(data) = self.record.as_ref().and_then(|r| r.inner_data.as_ref()) {
+            if let Err(e) = data.keep_marks() {
+                tracing::warn!(id = self.id, "a commit may lack deletions inside inner images: {e}");
+            }
+        }
+    }
+
     fn expect_status(&self, wanted: &[Status], to: &str) -> Result<()> {
         let status = self.status();
         if wanted.contains(&status) {
@@ -160,6 +178,7 @@ impl Container {
     /// then the program runs nevertheless.
     pub fn start(&mut self) -> Result<()> {
         self.expect_status(&[Status::Created], "start")?;
+        self.refresh_root();
         let handle = std::fs::File::open(self.dir.path()).op_at("open", self.dir.path())?;
         let path = format!("/proc/self/fd/{}/start.sock", handle.as_raw_fd());
         let socket = match UnixStream::connect(path) {
@@ -224,6 +243,7 @@ impl Container {
             return Err(gone());
         }
         pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
+        self.refresh_root();
         // Frozen by v1, it would not die before it is thawed.
         if signal == libc::SIGKILL && self.status() == Status::Paused {
             self.record()?.cgroup.thaw()?;
@@ -249,6 +269,7 @@ impl Container {
     /// # Errors
     /// Its cgroup cannot be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
+        self.refresh_root();
         Ok(self.record()?.cgroup.pids()?.into_iter().map(|p| p as i32).collect())
     }
 
@@ -258,7 +279,10 @@ impl Container {
     /// [`Kind::WrongState`] unless it is created or running; the freezer is missing or does not answer.
     pub fn pause(&self) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created], "pause")?;
-        self.record()?.cgroup.freeze()
+        self.record()?.cgroup.freeze()?;
+        self.keep_inner_marks();
+        self.refresh_root();
+        Ok(())
     }
 
     /// Lets frozen processes go on.
@@ -267,6 +291,7 @@ impl Container {
     /// [`Kind::WrongState`] unless it is paused; the freezer does not answer.
     pub fn resume(&self) -> Result<()> {
         self.expect_status(&[Status::Paused], "resume")?;
+        self.refresh_root();
         self.record()?.cgroup.thaw()
     }
 
@@ -277,6 +302,7 @@ impl Container {
     /// [`crate::cgroup::Paths::update`].
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
+        self.refresh_root();
         self.record()?.cgroup.update(resources)
     }
 
@@ -304,6 +330,7 @@ impl Container {
         let init = record.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
         let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
         self.expect_status(&[Status::Running, Status::Created], "exec in")?;
+        self.refresh_root();
         let exec = Exec {
             id: self.id.clone(),
             process,
@@ -387,6 +414,8 @@ impl Container {
             self
         };
         this.end_init()?;
+        this.keep_inner_marks();
+        this.refresh_root();
         if this.record.is_some() {
             // Docker and runc go on when one fails; the container goes away in any case.
             if let Err(e) = this.host_hooks("poststop") {

@@ -19,6 +19,7 @@ mod tests;
 use crate::cgroup;
 use crate::idmap::Maps;
 use crate::mount::{Attrs, Node, Propagation};
+use crate::overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -91,6 +92,9 @@ pub struct RootFs {
     pub readonly: bool,
     /// Propagation of the container's root.
     pub propagation: Propagation,
+    /// Its layers, if it is an overlay: with `idmap` they are mapped and stacked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
 }
 
 /// One mount.
@@ -137,6 +141,9 @@ pub enum What {
         /// A directory or something else.
         node: Node,
     },
+    /// The directory of the same name in the upper layer of the root, where that is an overlay: engines inside need a real file
+    /// system for their data.
+    InnerData,
     /// Clean proc and sysfs in a tmpfs that the container's /dev covers: nobody reaches them, but the kernel allows new
     /// mounts of proc and sysfs in nested user namespaces because they exist.
     Spare,

@@ -11,8 +11,9 @@ use crate::error::{Error, Kind, Result, SysResult};
 use crate::host::Facts;
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
+use crate::inner_data::InnerData;
 use crate::plan::build::check_id;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, What};
 use crate::protocol::{Fd, Reply, Work};
 use crate::spec::Spec;
 use crate::state::{Init, Record, StateDir, CLAIM};
@@ -328,10 +329,18 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         created: now,
         init: None,
         maps: plan.maps.clone(),
+        restacked: plan.root.overlay.is_some() && plan.root.idmap,
+        inner_data: inner_data(plan),
         cgroup: plan.cgroup.paths(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })
+}
+
+fn inner_data(plan: &Plan) -> Option<InnerData> {
+    let upper = plan.root.overlay.as_ref()?.upper.as_ref()?;
+    let dirs = plan.locked.iter().filter(|m| m.what == What::InnerData).map(|m| m.target.clone()).collect();
+    Some(InnerData { upper: upper.dir.clone(), dirs })
 }
 
 /// The socket on which init waits. Bound by way of the directory's descriptor: a path may be longer than a socket's name.

@@ -10,6 +10,7 @@ mod hooks;
 mod init;
 mod launch;
 mod nsfs;
+mod overlay;
 mod tree;
 
 use crate::error::{Error, Kind, Result, Stage, SysResult};

@@ -3,6 +3,7 @@
 use crate::cgroup;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::idmap::Maps;
+use crate::inner_data::InnerData;
 use crate::plan::Hook;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,6 +77,11 @@ pub(crate) struct Record {
     #[serde(skip)]
     pub(crate) init: Option<Init>,
     pub(crate) maps: Maps,
+    /// The root is an overlay, stacked a second time.
+    #[serde(default)]
+    pub(crate) restacked: bool,
+    #[serde(default)]
+    pub(crate) inner_data: Option<InnerData>,
     pub(crate) cgroup: cgroup::Paths,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,

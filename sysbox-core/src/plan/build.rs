@@ -95,6 +95,7 @@ fn root(spec: &Spec, bundle: &Path, facts: &Facts, maps: &Maps) -> Result<RootFs
         idmap: maps.uid.to_inside(facts.root.uid).is_none(),
         readonly: root.readonly().unwrap_or(false),
         propagation,
+        overlay: facts.overlay.clone(),
     })
 }
 

@@ -52,6 +52,8 @@ fn of_root(kind: FileKind) -> PathFact {
 fn facts_for(spec: &Spec) -> Facts {
     let kind = |p: &Path| if p.starts_with("/var/lib/docker/containers") { FileKind::File } else { FileKind::Dir };
     Facts {
+        overlay: None,
+        inner_dirs: Vec::new(),
         cgroups: hybrid(),
         release: "6.12.0".into(),
         kernel_dirs: Vec::new(),
@@ -150,7 +152,8 @@ fn docker_becomes_a_system_container() {
     assert_eq!(p.process.groups, [1, 2, 3, 4, 6, 10, 11, 20, 26, 27]);
     assert_eq!(p.hostname.as_deref(), Some("4f0b1c9e7d52"));
     let root = Path::new("/var/lib/docker/overlay2/8a/merged");
-    let expected = RootFs { path: root.into(), idmap: true, readonly: false, propagation: Propagation::Private };
+    let expected =
+        RootFs { path: root.into(), idmap: true, readonly: false, propagation: Propagation::Private, overlay: None };
     assert_eq!(p.root, expected);
     assert_eq!(p.hooks.create_runtime.len(), 1, "prestart comes at createRuntime");
     assert_eq!(p.hooks.create_runtime[0].args[0], "libnetwork-setkey");
