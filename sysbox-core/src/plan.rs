@@ -19,12 +19,13 @@ mod tests;
 use crate::cgroup;
 use crate::idmap::Maps;
 use crate::mount::{Attrs, Node, Propagation};
+use crate::namespace::Join;
 use crate::overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use check::{default_paths, requested_maps};
+pub use check::{default_paths, given_maps, requested_maps};
 pub use process::process_for_exec;
 
 /// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
@@ -41,6 +42,9 @@ pub struct Plan {
     pub annotations: BTreeMap<String, String>,
     /// User and group IDs.
     pub maps: Maps,
+    /// What is shared with another container; nothing if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// Offsets of the time namespace.
     pub time: TimeOffsets,
     /// Control groups with limits, and what of them the container owns.

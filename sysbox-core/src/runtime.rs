@@ -133,13 +133,14 @@ impl Runtime {
     /// the pool would give next; nothing is taken. Relative paths in the configuration are relative to `bundle`.
     ///
     /// # Errors
-    /// Those of [`Facts::gather`], [`plan::requested_maps`], [`Pool::preview`] and [`plan::build::plan`].
+    /// Those of [`Facts::gather`], [`plan::given_maps`], [`Pool::preview`] and [`plan::build::plan`].
     pub fn plan(&self, id: &str, spec: &Spec, bundle: &Path) -> Result<Plan> {
-        let maps = match plan::requested_maps(spec)? {
+        let facts = Facts::gather(spec, bundle)?;
+        let maps = match plan::given_maps(spec, &facts)? {
             Some(m) => m,
             None => self.pool()?.preview()?,
         };
-        plan::build::plan(id, spec, bundle, &Facts::gather(spec, bundle)?, maps)
+        plan::build::plan(id, spec, bundle, &facts, maps)
     }
 
     fn pool(&self) -> Result<Pool> {
@@ -191,8 +192,8 @@ impl Runtime {
         bundle: &Path,
         (mut fds, has_console): (Vec<(Fd, OwnedFd)>, bool),
     ) -> Result<Container> {
-        let maps = self.maps(dir, spec)?;
         let facts = Facts::gather(spec, bundle)?;
+        let maps = self.maps(dir, spec, &facts)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
         for note in &plan.notes {
             tracing::debug!(id, "{note}");
@@ -228,8 +229,8 @@ impl Runtime {
         }
     }
 
-    fn maps(&self, dir: &StateDir, spec: &Spec) -> Result<Maps> {
-        match plan::requested_maps(spec)? {
+    fn maps(&self, dir: &StateDir, spec: &Spec, facts: &Facts) -> Result<Maps> {
+        match plan::given_maps(spec, facts)? {
             Some(maps) => Ok(maps),
             None => self.pool()?.allocate(&Owner::of(dir.path())?),
         }

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::{Facts, FileKind};
 use crate::idmap::Maps;
 use crate::mount::Propagation;
+use crate::namespace::Join;
 use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub const OOM_FLOOR: &str = "sysbox.oom-floor";
 
 /// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
-/// [`super::requested_maps`], or else of the pool. The same input gives the same plan.
+/// [`super::given_maps`], or else of the pool. The same input gives the same plan.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] for a malformed or contradictory configuration, [`Kind::Refused`] for a request that breaks
@@ -41,6 +42,12 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     let process = process::plan(process, &cx, &mut notes)?;
     let node = cgroup::container_path(linux.cgroups_path().as_deref(), id)?;
     let domainname = domainname(oci.domainname().as_deref(), linux)?;
+    let join = Join::of(linux);
+    if check::given_maps(spec, facts)?.is_some_and(|given| given != maps) {
+        return Err(Error::invalid("the ID maps are not those that the configuration brings"));
+    }
+    // Another container's name is not this one's to set.
+    let own_name = join.as_ref().is_none_or(|j| j.uts.is_none());
     Ok(Plan {
         id: id.to_owned(),
         oci_version: oci.version().clone(),
@@ -51,8 +58,9 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         root: root(spec, bundle, facts, &maps)?,
         locked: sets.locked,
         attached: sets.attached,
-        hostname: name(oci.hostname().as_deref(), "hostname")?,
-        domainname,
+        hostname: name(oci.hostname().as_deref(), "hostname")?.filter(|_| own_name),
+        domainname: domainname.filter(|_| own_name),
+        join,
         sysctls: sysctls(linux, &maps, &mut notes)?,
         process,
         hooks: hooks(oci.hooks().as_ref())?,
