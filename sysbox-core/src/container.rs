@@ -4,10 +4,11 @@
 //! need privilege inside ([`Container::exec`], hooks) are carried out by the stage; this process never enters a namespace.
 //! State and life cycle: the OCI runtime specification, runtime.md.
 
+mod exec;
+
 use crate::error::{Error, Kind, Result, SysResult};
-use crate::plan::process_for_exec;
-use crate::protocol::{Exec, Fd, Reply, Start, StartAnswer, Work};
-use crate::runtime::{Runtime, Spawned, Stdio};
+use crate::protocol::{Reply, Start, StartAnswer, Work};
+use crate::runtime::Runtime;
 use crate::spec::Spec;
 use crate::state::{Init, OciState, Record, StateDir, Status, CLAIM};
 use crate::sys::channel::Channel;
@@ -18,6 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 pub use crate::sys::pidfd::Exit;
+pub use exec::{Child, ExecOptions};
 
 /// How long a killed init may take to die, in milliseconds.
 const DEATH_MS: i32 = 10_000;
@@ -35,38 +37,17 @@ pub struct Container {
     pidfd: Option<OwnedFd>,
     /// Of the state directory.
     identity: (u64, u64),
-    /// The stage that made it, which takes a moment to end after its last word: nobody needs to wait for that.
-    _stage: Option<Spawned>,
-}
-
-/// How a program is run in a container.
-#[derive(Debug, Default)]
-pub struct ExecOptions {
-    /// Its streams.
-    pub stdio: Stdio,
-}
-
-/// A program running in a container; a child of this process, which must wait for it: while it is a zombie the container's
-/// init cannot end. Dropping the handle buries it if it has ended.
-#[derive(Debug)]
-pub struct Child {
-    pid: i32,
-    pidfd: OwnedFd,
 }
 
 impl Container {
     pub(crate) fn new(runtime: Runtime, dir: StateDir, record: Record, pidfd: Option<OwnedFd>) -> Self {
         let identity = dir.identity().unwrap_or_default();
-        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity, _stage: None }
-    }
-
-    pub(crate) fn made_by(self, stage: Spawned) -> Self {
-        Container { _stage: Some(stage), ..self }
+        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity }
     }
 
     pub(crate) fn unfinished(runtime: Runtime, dir: StateDir, id: &str) -> Self {
         let identity = dir.identity().unwrap_or_default();
-        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity, _stage: None }
+        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity }
     }
 
     /// Its name.
@@ -201,9 +182,7 @@ impl Container {
         }
         let work = Work::Hooks { hooks: hooks.clone(), state: self.state(), point: point.into() };
         let mut stage = self.runtime.spawn(work, Vec::new())?;
-        let reply = stage.reply();
-        stage.finish();
-        match reply? {
+        match stage.reply()? {
             (Reply::Failed(e), _) => Err(e),
             _ => Ok(()),
         }
@@ -231,17 +210,14 @@ impl Container {
         Ok(())
     }
 
-    /// Sends a signal to every process of the container, inner containers included. Processes born meanwhile may be missed.
+    /// Sends a signal to every process of the container, inner containers included, and to no other: one that has got the number
+    /// of a process of the container meanwhile is spared. Processes born meanwhile may be missed, but not by SIGKILL on a host
+    /// with cgroup v2 alone (`cgroup.kill`, Linux 5.14).
     ///
     /// # Errors
     /// Its cgroup cannot be read. That a process has ended, or refuses the signal, is none.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
-        for pid in self.processes()? {
-            if let Ok(fd) = pidfd::open(pid) {
-                let _ = pidfd::kill(fd.as_fd(), signal);
-            }
-        }
-        Ok(())
+        self.record()?.cgroup.signal(signal)
     }
 
     /// Host pids of all its processes, inner containers included.
@@ -278,59 +254,6 @@ impl Container {
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
         self.record()?.cgroup.update(resources)
-    }
-
-    /// Runs a program in it. Blocks until it has been executed; it is then a child of this process.
-    ///
-    /// It gets the namespaces, the capabilities, the seccomp profile and the cgroup of a process of the container. Limits
-    /// (`rlimits`) and the OOM score that `process` does not give are those of this process. Needs Linux 5.8 (setns(2) by pidfd).
-    ///
-    /// # Errors
-    /// [`Kind::WrongState`] unless it is created or running; [`Kind::InvalidConfig`] if `process` is malformed, or has a terminal
-    /// and no console socket is given, or the other way round; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; and
-    /// those of every system call on the way.
-    pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
-        // First: what this opens itself must not get the number of a stream that the caller has closed.
-        let has_console = options.stdio.console.is_some();
-        let mut fds = options.stdio.into_fds()?;
-        self.expect_status(&[Status::Running, Status::Created], "exec in")?;
-        let record = self.record()?;
-        let spec = self.spec()?;
-        let seccomp = spec.oci().linux().as_ref().and_then(|l| l.seccomp().as_ref());
-        let process = process_for_exec(process, &record.maps, seccomp)?;
-        if process.terminal != has_console {
-            return Err(Error::invalid("a console socket goes with process.terminal, and only with it"));
-        }
-        let init = record.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
-        let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
-        self.expect_status(&[Status::Running, Status::Created], "exec in")?;
-        let exec = Exec {
-            id: self.id.clone(),
-            process,
-            cgroup: record.cgroup.clone(),
-            init: init.pid,
-            root: record.maps.root(),
-        };
-        fds.push((Fd::Init, pidfd));
-        let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
-        let reply = stage.reply();
-        let child = match reply? {
-            (Reply::Done(Some(pid)), fds) => fds
-                .into_iter()
-                .next()
-                .map(|pidfd| Child { pid, pidfd })
-                .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
-            (Reply::Failed(e), fds) => {
-                if let Some(failed) = fds.first() {
-                    let _ = pidfd::wait_gone(failed.as_fd(), DEATH_MS);
-                    let _ = pidfd::reap(failed.as_fd());
-                }
-                Err(e)
-            }
-            _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
-        };
-        stage.finish();
-        child
     }
 
     /// The configuration it was made from.
@@ -423,40 +346,6 @@ impl Container {
         // If it is our child, its zombie must not stay.
         let _ = pidfd::reap(pidfd.as_fd());
         Ok(())
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        let _ = pidfd::reap(self.pidfd.as_fd());
-    }
-}
-
-impl Child {
-    /// Its pid on the host.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Sends it a signal (`SIG*` number).
-    ///
-    /// # Errors
-    /// [`Kind::System`]: it has ended (ESRCH), or the number is invalid.
-    pub fn kill(&self, signal: i32) -> Result<()> {
-        pidfd::kill(self.pidfd.as_fd(), signal).op(format!("send signal {signal}"))
-    }
-
-    /// A descriptor that becomes readable when it ends (pidfd_open(2)).
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    /// Waits, without limit, until it has ended, says how, and reaps it.
-    ///
-    /// # Errors
-    /// [`Kind::Unsupported`] if somebody else reaped it, on a kernel that does not keep the status (before 6.15).
-    pub fn wait(&self) -> Result<Exit> {
-        wait(self.pidfd.as_fd())
     }
 }
 

@@ -212,7 +212,7 @@ impl Runtime {
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
         let (init, result) = follow(&mut stage, dir, &mut record);
         match (result, init) {
-            (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init)).made_by(stage)),
+            (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init))),
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), init) => {
                 // It kills init itself, unless it was killed.

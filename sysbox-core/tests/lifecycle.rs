@@ -89,6 +89,29 @@ fn a_container_that_nobody_waited_for_leaves_no_zombie() {
 }
 
 #[test]
+fn no_stage_stays_behind_while_the_creator_lives_on() {
+    let Some(lab) = Lab::new("no_stage_stays_behind_while_the_creator_lives_on") else { return };
+    let me = std::process::id().to_string();
+    let zombies = || {
+        let of = |e: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(e.path().join("stat")).ok()?;
+            let (name, rest) = stat.rsplit_once(')')?;
+            let mut rest = rest.split_whitespace();
+            let found = (rest.next()?, rest.next()?) == ("Z", &me) && name.ends_with("(sysbox-stage");
+            found.then(|| e.file_name())
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut c = lab.create(&lab.system().to_json());
+    c.container.start().unwrap();
+    c.sh("true").ok();
+    // Those of other tests, which run beside this one, come and go.
+    let seen = zombies();
+    poll_until("they are reaped", || zombies().is_disjoint(&seen));
+    drop(c);
+}
+
+#[test]
 fn a_paused_container_can_be_deleted_by_force() {
     let Some(lab) = Lab::new("a_paused_container_can_be_deleted_by_force") else { return };
     let c = lab.start(&lab.system().to_json());

@@ -6,17 +6,18 @@ use super::limits::{limits, Purpose};
 use super::manager::open_dir;
 use super::tree;
 use crate::error::{Errno, Error, Kind, Result, SysResult};
-use nix::sys::signal::{kill, Signal};
-use nix::unistd::Pid;
+use crate::sys::pidfd;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long removed processes may hold up the removal of their cgroup.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How many processes are held by descriptor at a time.
+const BATCH: usize = 128;
 /// How long killed processes may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -80,6 +81,27 @@ impl Paths {
         ["freezer", "devices", "pids"].iter().find_map(|c| self.node(c)).or(self.nodes.first())
     }
 
+    /// Sends a signal to every process of the container but the caller, and to no process outside of it. Does not wait for
+    /// the effect; what is born meanwhile may be missed, but not by SIGKILL where the host has cgroup v2 alone (Linux 5.14).
+    ///
+    /// # Errors
+    /// A `cgroup.procs` cannot be read.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        // Only where every process is for certain in the v2 node, and the caller not among them.
+        if let ([n], libc::SIGKILL) = (self.nodes.as_slice(), signal) {
+            if n.version == Version::V2 && write_raw(&n.dir.join("cgroup.kill"), "1").is_ok() {
+                return Ok(());
+            }
+        }
+        send(&self.others()?, signal, || self.pids())
+    }
+
+    /// All processes but the caller.
+    fn others(&self) -> Result<Vec<u32>> {
+        let me = std::process::id();
+        Ok(self.pids()?.into_iter().filter(|p| *p != me).collect())
+    }
+
     /// Kills every process of the container and waits until they are gone. The caller itself is spared.
     ///
     /// A frozen v1 container is thawed, since nothing frozen there can die.
@@ -88,15 +110,9 @@ impl Paths {
     /// [`Kind::Busy`] if some process survives for ten seconds.
     pub fn kill_all(&self) -> Result<()> {
         let end = Instant::now() + KILL_PATIENCE;
-        let me = std::process::id();
         let mut pause = Duration::from_micros(100);
-        // Only where every process is for certain in the v2 node, and the caller not among them.
-        let at_once = match self.nodes.as_slice() {
-            [n] if n.version == Version::V2 => Some(n.dir.join("cgroup.kill")),
-            _ => None,
-        };
         loop {
-            let pids: Vec<u32> = self.pids()?.into_iter().filter(|p| *p != me).collect();
+            let pids = self.others()?;
             if pids.is_empty() {
                 return Ok(());
             }
@@ -104,14 +120,7 @@ impl Paths {
                 let e = Error::new(Kind::Busy, format!("kill the container's processes: {} do not die", pids.len()));
                 return Err(e.at(self.census().map_or(Path::new(""), |n| &n.dir)));
             }
-            // cgroup.kill is of Linux 5.14.
-            let done = at_once.as_ref().is_some_and(|path| write_raw(path, "1").is_ok());
-            for pid in pids.iter().filter(|_| !done) {
-                if let Ok(pid) = i32::try_from(*pid) {
-                    // One that is gone already is what we want; any other failure shows in the next round.
-                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                }
-            }
+            self.signal(libc::SIGKILL)?;
             if let Some(n) = self.nodes.iter().find(|n| n.version == Version::V1 && n.has("freezer")) {
                 // With those that software inside has made and frozen.
                 let _ = tree::thaw(&n.dir);
@@ -238,6 +247,21 @@ impl Paths {
     }
 }
 
+/// Signals those processes that `members` still lists once there is a descriptor of them: a number that has gone to somebody else
+/// before is not listed, and one that goes afterwards is not the descriptor's.
+fn send(pids: &[u32], signal: i32, members: impl Fn() -> Result<Vec<u32>>) -> Result<()> {
+    for some in pids.chunks(BATCH) {
+        let held: Vec<(u32, OwnedFd)> =
+            some.iter().filter_map(|p| Some((*p, pidfd::open(i32::try_from(*p).ok()?).ok()?))).collect();
+        let members = members()?;
+        for (_, fd) in held.iter().filter(|(p, _)| members.binary_search(p).is_ok()) {
+            // One that has ended since is none of ours to signal.
+            let _ = pidfd::kill(fd.as_fd(), signal);
+        }
+    }
+    Ok(())
+}
+
 /// Where in this hierarchy (v2) a process is now; always within the node.
 fn current(node: &Node, pid: u32) -> Result<PathBuf> {
     let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
@@ -281,6 +305,19 @@ pub(super) fn remove(dir: &Path, end: Instant) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_is_somebody_elses_by_now_is_not_signalled() {
+        let mut sleepers: Vec<_> =
+            (0..2).map(|_| std::process::Command::new("sleep").arg("1000").spawn().unwrap()).collect();
+        let pids: Vec<u32> = sleepers.iter().map(std::process::Child::id).collect();
+        // Both were listed; when looked at again, only one is still in the cgroup.
+        send(&pids, libc::SIGKILL, || Ok(vec![pids[1]])).unwrap();
+        assert!(!sleepers[1].wait().unwrap().success());
+        assert!(sleepers[0].try_wait().unwrap().is_none());
+        send(&pids[..1], libc::SIGKILL, || Ok(vec![pids[0]])).unwrap();
+        sleepers[0].wait().unwrap();
+    }
 
     #[test]
     fn current_cgroup_stays_within_the_node() {
