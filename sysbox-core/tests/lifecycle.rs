@@ -310,6 +310,51 @@ fn a_hook_that_takes_too_long_is_killed() {
     assert!(e.to_string().contains("createRuntime"), "{e}");
 }
 
+#[test]
+fn a_hook_that_takes_too_long_is_killed_with_its_children() {
+    let Some(lab) = Lab::new("a_hook_that_takes_too_long_is_killed_with_its_children") else { return };
+    let pid = lab.path("child");
+    for point in ["createRuntime", "createContainer"] {
+        let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
+        let mut doc = lab.system().to_json();
+        doc["hooks"][point] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1 }]);
+        assert_eq!(kind(lab.try_create(&doc, Stdio::default())), Kind::Busy, "{point}");
+        let child = std::fs::read_to_string(&pid).unwrap();
+        poll_until("its child is gone", || {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+            state.is_empty() || state.contains("(sleep) Z")
+        });
+        std::fs::remove_file(&pid).unwrap();
+    }
+}
+
+#[test]
+fn little_is_kept_of_what_a_hook_prints() {
+    let Some(lab) = Lab::new("little_is_kept_of_what_a_hook_prints") else { return };
+    let size = lab.path("size");
+    // The file that it has for its output, after 64 MiB.
+    let script = format!(
+        "head -c 67108864 /dev/zero; echo by name > /dev/stdout; stat -L -c %s /proc/self/fd/1 > {}; echo last words >&2; exit 3",
+        size.display()
+    );
+    let mut doc = lab.system().to_json();
+    doc["hooks"]["createRuntime"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 60 }]);
+    let e = lab.try_create(&doc, Stdio::default()).err().unwrap().to_string();
+    assert!(e.contains("last words") && e.contains("by name") && e.contains("exit status: 3"), "{:.200}", e);
+    assert!(e.len() < 64 << 10, "{} bytes", e.len());
+    let kept: u64 = std::fs::read_to_string(size).unwrap().trim().parse().unwrap();
+    assert!(kept < 1 << 20, "{kept} bytes are kept");
+    // One that never stops.
+    doc["hooks"]["createRuntime"] = json!([{ "path": "/usr/bin/yes", "args": ["yes"], "timeout": 1 }]);
+    assert_eq!(kind(lab.try_create(&doc, Stdio::default())), Kind::Busy);
+    // What it leaves running holds its output, and is not waited for.
+    let begin = std::time::Instant::now();
+    doc["hooks"]["createRuntime"] =
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", "sleep 20 & true"], "timeout": 60 }]);
+    lab.try_create(&doc, Stdio::default()).unwrap();
+    assert!(begin.elapsed().as_secs() < 15);
+}
+
 fn limits(c: &Guard<'_>) -> (String, String) {
     let layout = Layout::detect().unwrap();
     let read = |controller: &str, v1: &str, v2: &str| {
