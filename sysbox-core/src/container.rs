@@ -6,11 +6,12 @@
 
 mod exec;
 
+use crate::cgroup::Paths;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::protocol::{Reply, Start, StartAnswer, Work};
 use crate::runtime::Runtime;
 use crate::spec::Spec;
-use crate::state::{Init, OciState, Record, StateDir, Status, CLAIM};
+use crate::state::{Found, Init, OciState, Record, StateDir, Status};
 use crate::sys::channel::Channel;
 use crate::sys::pidfd;
 use oci_spec::runtime as oci;
@@ -32,22 +33,16 @@ pub struct Container {
     runtime: Runtime,
     dir: StateDir,
     id: String,
-    /// `None`: making it was cut short before anything but the directory existed.
-    record: Option<Record>,
+    found: Found,
     pidfd: Option<OwnedFd>,
     /// Of the state directory.
     identity: (u64, u64),
 }
 
 impl Container {
-    pub(crate) fn new(runtime: Runtime, dir: StateDir, record: Record, pidfd: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(runtime: Runtime, dir: StateDir, id: &str, found: Found, pidfd: Option<OwnedFd>) -> Self {
         let identity = dir.identity().unwrap_or_default();
-        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity }
-    }
-
-    pub(crate) fn unfinished(runtime: Runtime, dir: StateDir, id: &str) -> Self {
-        let identity = dir.identity().unwrap_or_default();
-        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity }
+        Container { runtime, dir, id: id.into(), found, pidfd, identity }
     }
 
     /// Its name.
@@ -56,15 +51,23 @@ impl Container {
     }
 
     fn record(&self) -> Result<&Record> {
-        self.record.as_ref().ok_or_else(|| {
-            Error::new(Kind::WrongState, format!("container {} was never finished", self.id))
-                .hint("delete it with --force")
+        self.found.record.as_ref().ok_or_else(|| {
+            self.found.damage.clone().unwrap_or_else(|| {
+                Error::new(Kind::WrongState, format!("container {} was never finished", self.id))
+                    .hint("delete it with --force")
+            })
         })
+    }
+
+    /// Which of its files cannot be read, and why ([`Kind::Damaged`]). It may run, but all that is left to do with it is
+    /// [`Container::delete`] with `force`, which takes away what can be found.
+    pub fn damage(&self) -> Option<&Error> {
+        self.found.damage.as_ref()
     }
 
     /// Pid of init, as the host numbers processes, if it lives. Read from /proc at each call.
     pub fn pid(&self) -> Option<i32> {
-        self.record.as_ref().and_then(|r| r.init).filter(Init::alive).map(|i| i.pid)
+        self.found.init.filter(Init::alive).map(|i| i.pid)
     }
 
     /// A descriptor of init that becomes readable when it ends (pidfd_open(2)), if it lived when this handle was made.
@@ -82,16 +85,15 @@ impl Container {
 
     /// When it was made, in nanoseconds since 1970.
     pub fn created(&self) -> Option<u64> {
-        self.record.as_ref().map(|r| r.created)
+        self.found.record.as_ref().map(|r| r.created)
     }
 
     /// What it is doing just now: from /proc, the freezer and the state directory. What cannot be found out reads as not so.
     pub fn status(&self) -> Status {
-        let Some(record) = &self.record else { return self.unfinished_status() };
-        match record.init {
+        match self.found.init {
             None => self.unfinished_status(),
             Some(init) if !init.alive() => Status::Stopped,
-            Some(_) if record.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
+            Some(_) if self.record().is_ok_and(|r| r.cgroup.is_frozen().unwrap_or(false)) => Status::Paused,
             Some(_) if self.dir.socket().exists() => Status::Created,
             Some(_) if self.dir.unfinished_socket().exists() => Status::Creating,
             Some(_) => Status::Running,
@@ -107,7 +109,7 @@ impl Container {
 
     /// Its state as the OCI specification has it.
     pub fn state(&self) -> OciState {
-        let record = self.record.as_ref();
+        let record = self.found.record.as_ref();
         OciState {
             oci_version: record.map_or_else(|| "1.0.2".into(), |r| r.oci_version.clone()),
             id: self.id.clone(),
@@ -120,7 +122,7 @@ impl Container {
 
     /// Where its root file system lies on the host.
     pub fn rootfs(&self) -> Option<&Path> {
-        self.record.as_ref().map(|r| r.root.as_path())
+        self.found.record.as_ref().map(|r| r.root.as_path())
     }
 
     fn expect_status(&self, wanted: &[Status], to: &str) -> Result<()> {
@@ -128,7 +130,8 @@ impl Container {
         if wanted.contains(&status) {
             return Ok(());
         }
-        Err(Error::new(Kind::WrongState, format!("cannot {to} container {}: it is {status}", self.id)))
+        let wrong = || Error::new(Kind::WrongState, format!("cannot {to} container {}: it is {status}", self.id));
+        Err(self.found.damage.clone().unwrap_or_else(wrong))
     }
 
     /// Lets the program run. Blocks until it has been executed and the `poststart` hooks are done.
@@ -140,6 +143,7 @@ impl Container {
     /// cannot be executed, and those of a `startContainer` hook: then the container is stopped. Those of a `poststart` hook:
     /// then the program runs nevertheless.
     pub fn start(&mut self) -> Result<()> {
+        self.record()?;
         self.expect_status(&[Status::Created], "start")?;
         let handle = std::fs::File::open(self.dir.path()).op_at("open", self.dir.path())?;
         let path = format!("/proc/self/fd/{}/start.sock", handle.as_raw_fd());
@@ -196,7 +200,8 @@ impl Container {
     pub fn kill(&self, signal: i32) -> Result<()> {
         // runc's words, which containerd knows.
         let gone = || Error::new(Kind::WrongState, "container not running");
-        let init = self.record()?.init.filter(Init::alive).ok_or_else(gone)?;
+        let init = self.found.init.filter(Init::alive);
+        let init = init.ok_or_else(|| self.found.damage.clone().unwrap_or_else(gone))?;
         let pidfd = pidfd::open(init.pid).map_err(|_| gone())?;
         // Between the look and the open the number may have changed hands.
         if !init.alive() {
@@ -204,10 +209,10 @@ impl Container {
         }
         pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
         // Frozen by v1, it would not die before it is thawed.
-        if signal == libc::SIGKILL && self.status() == Status::Paused {
-            self.record()?.cgroup.thaw()?;
+        match self.record() {
+            Ok(r) if signal == libc::SIGKILL && self.status() == Status::Paused => r.cgroup.thaw(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Sends a signal to every process of the container, inner containers included, and to no other: one that has got the number
@@ -286,56 +291,65 @@ impl Container {
     /// waited for. Waits up to ten seconds for each of: a stage at work, init's death, the death of the other processes.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] for a running or paused container without `force`; [`Kind::Busy`] while it is being made by a
+    /// [`Kind::WrongState`] for a running or paused container without `force`, [`Kind::Damaged`] for a damaged one; [`Kind::Busy`] while it is being made by a
     /// process that lives, or if a process does not die. Whatever it is, calling it again goes on where it failed.
     pub fn delete(&self, force: bool) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
         let lock = self.dir.lock()?;
         // The name may have gone to another container since this handle was made, and even its directory's inode.
-        let now = self.dir.load()?.map(|r| r.created);
-        if self.dir.identity()? != self.identity
-            || (self.record.is_some() && now != self.record.as_ref().map(|r| r.created))
-        {
+        let now = self.dir.load()?;
+        let another = match (&self.found.record, &now.record) {
+            (Some(then), Some(now)) => then.created != now.created,
+            (Some(_), None) => now.damage.is_none(),
+            _ => false,
+        };
+        if another || self.dir.identity()? != self.identity {
             return Err(Error::new(Kind::NotFound, format!("container {} has been deleted", self.id)));
         }
         if !force {
+            if let Some(damage) = self.damage() {
+                return Err(damage.clone());
+            }
             self.expect_status(&[Status::Stopped, Status::Created], "delete")?;
         }
         // Made while we waited for the lock.
         let reopened;
-        let this = if self.record.as_ref().and_then(|r| r.init).is_none() {
+        let this = if self.found.init.is_none() {
             reopened = self.runtime.open(&self.id)?;
             &reopened
         } else {
             self
         };
-        this.end_init()?;
-        if this.record.is_some() {
+        let claim = this.dir.claimed();
+        let cgroups = claim.as_ref().ok().and_then(Option::as_ref);
+        let recorded = this.found.record.as_ref().map(|r| &r.cgroup);
+        this.end_init(recorded.or(cgroups))?;
+        if recorded.is_some() {
             // Docker and runc go on when one fails; the container goes away in any case.
             if let Err(e) = this.host_hooks("poststop") {
                 tracing::warn!(id = self.id, "{e}");
             }
         }
-        if let Some(record) = this.record.as_ref().filter(|_| !this.dir.path().join(CLAIM).exists()) {
-            // A creation was cut short before it could claim its cgroups: nothing has been in them.
-            record.cgroup.remove_empty();
+        if let Some(recorded) = recorded.filter(|_| cgroups.is_none()) {
+            // A creation was cut short before it could claim its cgroups: nothing has been in them. Or the claim is damaged, and
+            // they may be somebody else's by now.
+            recorded.remove_empty();
         }
         this.runtime.clean(&this.dir)?;
         drop(lock);
         Ok(())
     }
 
-    fn end_init(&self) -> Result<()> {
-        let Some(record) = &self.record else { return Ok(()) };
+    fn end_init(&self, cgroups: Option<&Paths>) -> Result<()> {
         // One that has ended by itself, and that nobody has waited for, is still to be buried.
-        let Some(init) = record.init.filter(Init::exists) else { return Ok(()) };
+        let Some(init) = self.found.init.filter(Init::exists) else { return Ok(()) };
         let Ok(pidfd) = pidfd::open(init.pid) else { return Ok(()) };
         if !init.exists() {
             return Ok(());
         }
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
         // With all that it started, and thawed: what is frozen does not die, and init waits for its children's end.
-        record.cgroup.kill_all()?;
+        cgroups.map_or(Ok(()), Paths::kill_all)?;
         if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
             return Err(Error::new(
                 Kind::Busy,

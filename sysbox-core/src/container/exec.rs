@@ -47,7 +47,7 @@ impl Container {
         if process.terminal != has_console {
             return Err(Error::invalid("a console socket goes with process.terminal, and only with it"));
         }
-        let init = record.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
+        let init = self.found.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
         let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
         self.expect_status(&[Status::Running, Status::Created], "exec in")?;
         let exec = Exec {

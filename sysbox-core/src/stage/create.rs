@@ -5,7 +5,7 @@ use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::{Plan, TimeOffsets};
 use crate::protocol::{Fd, FromInit, Reply, ToInit};
-use crate::state::{OciState, Status, CLAIM};
+use crate::state::{Claim, OciState, Status, CLAIM};
 use crate::sys::channel::Channel;
 use crate::sys::clone::{self, Fork};
 use crate::sys::{cred, pidfd};
@@ -53,12 +53,9 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
 /// Without it they may be anybody's, and whoever cleans up leaves them alone.
 fn claim(plan: &Plan, fds: &Fds) -> Result<()> {
     use rustix::fs::{openat, Mode, OFlags};
-    use std::os::unix::fs::MetadataExt;
     let dir = fds.get(Fd::Lock).ok_or_else(|| Error::new(Kind::Protocol, "no lock"))?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let inode = |n: &cgroup::Node| std::fs::metadata(&n.dir).map(|m| m.ino()).op_at("stat", &n.dir);
-    let inodes = plan.cgroup.nodes.iter().map(inode).collect::<Result<Vec<u64>>>()?;
-    let text = serde_json::to_vec(&inodes).unwrap_or_default();
+    let text = Claim::on(plan.cgroup.paths())?;
     let file = openat(dir, CLAIM, flags, Mode::from_raw_mode(0o600)).op_at("create", CLAIM)?;
     rustix::io::write(&file, &text).op_at("write", CLAIM).map(drop)
 }
