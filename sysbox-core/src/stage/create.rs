@@ -1,6 +1,6 @@
 //! Makes a container and leaves its init waiting for the start.
 
-use super::{hooks, init, tree, Fds};
+use super::{hooks, init, launch, tree, Fds};
 use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::plan::{Plan, TimeOffsets};
@@ -111,7 +111,6 @@ fn furnish(
     tree::pivot(&root)?;
     init.send(&ToInit::Rooted, &[])?;
     expect(init, "init", |m| matches!(m, FromInit::Ready))?;
-    // Last: a tight limit is for the program, not for init's own work.
     limit(plan, pid, oom)
 }
 
@@ -125,13 +124,7 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 
 /// What only real root may give.
 fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
-    for &(resource, soft, hard) in &plan.process.rlimits {
-        cred::set_rlimit(pid, resource, soft, hard)
-            .op(format!("prlimit resource {resource} to {soft}:{hard}"))
-            .map_err(|e| {
-                e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first")
-            })?;
-    }
+    launch::allow_limits(pid, &plan.process)?;
     match oom {
         Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
             .op(format!("write {score} to oom_score_adj of init"))

@@ -19,9 +19,7 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     let entry = Entry::open_for_exec(&e.cgroup, e.init as u32)?;
     // Opened now, while /proc is the host's; a container may make its leaf unfit for processes at any moment.
     let beside_init = e.cgroup.open_init_unified(e.init as u32)?;
-    for &(resource, soft, hard) in &e.process.rlimits {
-        cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
-    }
+    launch::allow_limits(0, &e.process)?;
     if let Some(score) = e.process.oom_score_adj {
         let path = "/proc/self/oom_score_adj";
         std::fs::write(path, score.to_string()).op_at(format!("write {score} to"), path)?;
