@@ -399,6 +399,33 @@ fn signals_reach_init_or_all() {
 }
 
 #[test]
+fn an_exec_that_would_be_frozen_does_not_keep_its_caller() {
+    let name = "an_exec_that_would_be_frozen_does_not_keep_its_caller";
+    let Some(lab) = Lab::new(name) else { return };
+    let Some(v2) = Layout::detect().unwrap().unified().map(|h| h.mount.clone()) else {
+        eprintln!("SKIP {name}: no cgroup v2");
+        return;
+    };
+    let c = lab.start(&lab.system().to_json());
+    c.pause().unwrap();
+    let e = c.exec(&json!({ "args": ["true"] })).unwrap_err();
+    assert!(e.to_string().contains("cannot exec in a paused container"), "{e}");
+    c.resume().unwrap();
+    // Not by the runtime's own freezer, so that it cannot be seen beforehand: as software inside does with a cgroup of its own.
+    let dirs = lab.cgroup_dirs();
+    let own = dirs.iter().filter(|d| d.starts_with(&v2) && d.to_string_lossy().contains(c.id()));
+    let freeze = own.max_by_key(|d| d.as_os_str().len()).unwrap().join("cgroup.freeze");
+    std::fs::write(&freeze, "1").unwrap();
+    let e = c.exec(&json!({ "args": ["true"] })).unwrap_err();
+    std::fs::write(&freeze, "0").unwrap();
+    assert_eq!(e.kind(), Kind::Busy, "{e}");
+    assert!(e.to_string().contains("frozen"), "{e}");
+    // The one that was stuck is gone, and nothing else has come to harm.
+    assert_eq!(c.processes().unwrap(), [c.pid().unwrap()]);
+    assert_eq!(c.sh("echo fine").ok(), "fine");
+}
+
+#[test]
 fn the_end_of_init_ends_what_was_executed() {
     let Some(lab) = Lab::new("the_end_of_init_ends_what_was_executed") else { return };
     let c = lab.start(&lab.system().to_json());

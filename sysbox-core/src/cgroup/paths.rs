@@ -1,11 +1,11 @@
 //! The cgroups of an existing container: all that is kept of them, and what can be done with them.
 
-use super::file::{apply, gone, keyed, read, write, write_raw};
+use super::file::{apply, gone, read, write_raw};
 use super::layout::Version;
 use super::limits::{limits, Purpose};
 use super::manager::open_dir;
 use super::tree;
-use crate::error::{Errno, Error, Kind, Result, SysResult};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::sys::pidfd;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
@@ -178,33 +178,19 @@ impl Paths {
         apply(&self.nodes, &new.writes)
     }
 
-    /// How many processes of the container the kernel has killed for want of memory; `None` where it does not count them.
+    /// The v2 cgroup that a process executed in the container belongs into, as a directory for `clone3(CLONE_INTO_CGROUP)`: the
+    /// own node; on pure v2 the leaf, or where the container's init is now if software inside has removed the leaf. `None`
+    /// where there is no v2.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
-    pub fn oom_kills(&self) -> Result<Option<u64>> {
-        let Some(node) = self.node("memory") else { return Ok(None) };
-        let file = if node.version == Version::V1 { "memory.oom_control" } else { "memory.events" };
-        Ok(keyed(&read(&node.dir.join(file))?, "oom_kill"))
-    }
-
-    /// The `cgroup.procs` files that a process executed in the container belongs into: the container's own nodes; on pure v2 the
-    /// leaf, or where the container's init is now if it has removed the leaf.
-    ///
-    /// # Errors
-    /// The leaf is gone and so is init.
-    pub fn exec_procs(&self, init_pid: u32) -> Result<Vec<PathBuf>> {
-        let files = self.nodes.iter().map(|n| Ok(self.exec_dir(n, init_pid)?.join("cgroup.procs")));
-        files.collect()
-    }
-
-    /// The v2 one of [`Paths::exec_procs`] as a directory, for `clone3(CLONE_INTO_CGROUP)`; `None` where there is no v2. With
-    /// [`crate::cgroup::join_self_v1`] it is the fast way to do what [`Paths::join_exec`] does.
-    ///
-    /// # Errors
-    /// As for [`Paths::exec_procs`], or it cannot be opened.
+    /// The leaf is gone and so is init, or the cgroup cannot be opened.
     pub fn open_exec_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
-        self.unified().map(|n| open_dir(&self.exec_dir(n, init_pid)?)).transpose()
+        let Some(node) = self.unified() else { return Ok(None) };
+        let Some(leaf) = &self.leaf else { return open_dir(&node.dir).map(Some) };
+        match open_dir(&node.dir.join(leaf)) {
+            Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => self.open_init_unified(init_pid),
+            r => r.map(Some),
+        }
     }
 
     /// The v2 cgroup that the container's init is in now, which is the node or below it.
@@ -212,38 +198,10 @@ impl Paths {
     /// # Errors
     /// init is gone, or the cgroup cannot be opened.
     pub fn open_init_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
-        self.unified().map(|n| open_dir(&current(n, init_pid)?)).transpose()
-    }
-
-    fn exec_dir(&self, node: &Node, init_pid: u32) -> Result<PathBuf> {
-        match (&self.leaf, node.version) {
-            (Some(leaf), Version::V2) => {
-                let leaf = node.dir.join(leaf);
-                if leaf.is_dir() {
-                    Ok(leaf)
-                } else {
-                    current(node, init_pid)
-                }
-            }
-            _ => Ok(node.dir.clone()),
-        }
-    }
-
-    /// Moves a process into the container, as an `exec` does: see [`Paths::exec_procs`]. Where software inside has made a v2 node
-    /// unfit for processes, init's own is taken.
-    ///
-    /// # Errors
-    /// A move is refused; the process may be in some of the cgroups then.
-    pub fn join_exec(&self, init_pid: u32, pid: u32) -> Result<()> {
-        for (node, file) in self.nodes.iter().zip(self.exec_procs(init_pid)?) {
-            match write_raw(&file, &pid.to_string()) {
-                Err(e) if node.version == Version::V2 && (e.errno() == libc::EBUSY || gone(&e)) => {
-                    write(&current(node, init_pid)?.join("cgroup.procs"), &pid.to_string())?;
-                }
-                r => r.op_at(format!("move process {pid} into"), &file)?,
-            }
-        }
-        Ok(())
+        let Some(node) = self.unified() else { return Ok(None) };
+        let open = || open_dir(&current(node, init_pid)?);
+        // It may move on between the look and the open, and remove what it leaves.
+        open().or_else(|_| open()).or_else(|_| open()).map(Some)
     }
 }
 

@@ -32,14 +32,15 @@ impl Container {
     /// (`rlimits`) and the OOM score that `process` does not give are those of this process. Needs Linux 5.8 (setns(2) by pidfd).
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless it is created or running; [`Kind::InvalidConfig`] if `process` is malformed, or has a terminal
+    /// [`Kind::WrongState`] unless it is created or running; [`Kind::Busy`] if it is frozen so that this cannot be seen beforehand,
+    /// after some time; [`Kind::InvalidConfig`] if `process` is malformed, or has a terminal
     /// and no console socket is given, or the other way round; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; and
     /// those of every system call on the way.
     pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
         // First: what this opens itself must not get the number of a stream that the caller has closed.
         let has_console = options.stdio.console.is_some();
         let mut fds = options.stdio.into_fds()?;
-        self.expect_status(&[Status::Running, Status::Created], "exec in")?;
+        self.expect_fit()?;
         let record = self.record()?;
         let spec = self.spec()?;
         let seccomp = spec.oci().linux().as_ref().and_then(|l| l.seccomp().as_ref());
@@ -49,7 +50,7 @@ impl Container {
         }
         let init = self.found.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
         let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
-        self.expect_status(&[Status::Running, Status::Created], "exec in")?;
+        self.expect_fit()?;
         let exec = Exec {
             id: self.id.clone(),
             process,
@@ -74,6 +75,14 @@ impl Container {
             }
             _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
         }
+    }
+
+    fn expect_fit(&self) -> Result<()> {
+        // It would be frozen as well, and its creator with it.
+        if self.status() == Status::Paused {
+            return Err(Error::new(Kind::WrongState, "cannot exec in a paused container").hint("resume it first"));
+        }
+        self.expect_status(&[Status::Running, Status::Created], "exec in")
     }
 }
 
