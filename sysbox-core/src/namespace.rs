@@ -137,7 +137,7 @@ fn of_the_host(path: &Path) -> Error {
     )
     .at(path)
     .hint(
-        "join one of another system container; or let the engine make it inside a user namespace (podman run \
+        "run it without --network=host, or join one of another system container; or let the engine make it inside a user namespace (podman run \
          --userns=auto, hostUsers: false) or let the runtime make it, by leaving the path away",
     )
 }

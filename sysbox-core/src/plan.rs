@@ -297,7 +297,8 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
-/// A program that gets the container's state as JSON on its standard input.
+/// A program that gets the container's state as JSON on its standard input. The end of what it prints is in the error if it
+/// fails. What it leaves running must not print: nobody reads that, and it gets SIGPIPE.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// Absolute path.
@@ -306,6 +307,6 @@ pub struct Hook {
     pub args: Vec<String>,
     /// Its whole environment, `NAME=value`.
     pub env: Vec<String>,
-    /// Seconds until it is killed.
+    /// Seconds until it is killed, with all in its process group.
     pub timeout: Option<i64>,
 }

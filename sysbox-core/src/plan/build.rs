@@ -22,7 +22,10 @@ pub const OOM_FLOOR: &str = "sysbox.oom-floor";
 /// isolation, [`Kind::Unsupported`] for what this library or host cannot do; each names the field.
 pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> Result<Plan> {
     check_id(id)?;
-    check::check(spec)?;
+    // Judges the whole configuration first.
+    if check::given_maps(spec, facts)?.is_some_and(|given| given != maps) {
+        return Err(Error::invalid("the ID maps are not those that the configuration brings"));
+    }
     let oci = spec.oci();
     let linux = oci.linux().as_ref().ok_or_else(|| Error::invalid("config.json has no \"linux\" section"))?;
     let process = oci.process().as_ref().ok_or_else(|| Error::invalid("config.json has no process"))?;
@@ -43,9 +46,6 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     let node = cgroup::container_path(linux.cgroups_path().as_deref(), id)?;
     let domainname = domainname(oci.domainname().as_deref(), linux)?;
     let join = Join::of(linux);
-    if check::given_maps(spec, facts)?.is_some_and(|given| given != maps) {
-        return Err(Error::invalid("the ID maps are not those that the configuration brings"));
-    }
     // Another container's name is not this one's to set.
     let own_name = join.as_ref().is_none_or(|j| j.uts.is_none());
     Ok(Plan {

@@ -37,8 +37,9 @@ pub fn requested_maps(spec: &Spec) -> Result<Option<Maps>> {
 /// The ID maps that a configuration brings: its own, or those of the container whose namespaces it joins. Pure.
 ///
 /// # Errors
-/// Those of [`requested_maps`]; and of [`crate::namespace`], if it joins what cannot be joined.
+/// Those of [`requested_maps`]; what every plan is refused for, so that no IDs are taken for nothing; and of [`crate::namespace`], if it joins what cannot be joined.
 pub fn given_maps(spec: &Spec, facts: &Facts) -> Result<Option<Maps>> {
+    check(spec)?;
     let requested = requested_maps(spec)?;
     let Some(join) = spec.oci().linux().as_ref().and_then(Join::of) else { return Ok(requested) };
     let joined = joined_maps(&join, |p| facts.namespaces.get(p).cloned())?;

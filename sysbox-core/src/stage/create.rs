@@ -1,12 +1,12 @@
 //! Makes a container and leaves its init waiting for the start.
 
-use super::{birth, hooks, init, tree, Fds};
+use super::{birth, hooks, init, launch, tree, Fds};
 use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::namespace;
 use crate::plan::{Plan, TimeOffsets};
 use crate::protocol::{Fd, FromInit, Reply, ToInit};
-use crate::state::{OciState, Status, CLAIM};
+use crate::state::{Claim, OciState, Status, CLAIM};
 use crate::sys::channel::Channel;
 use crate::sys::clone::Fork;
 use crate::sys::{cred, pidfd};
@@ -52,12 +52,9 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
 /// Without it they may be anybody's, and whoever cleans up leaves them alone.
 fn claim(plan: &Plan, fds: &Fds) -> Result<()> {
     use rustix::fs::{openat, Mode, OFlags};
-    use std::os::unix::fs::MetadataExt;
     let dir = fds.get(Fd::Lock).ok_or_else(|| Error::new(Kind::Protocol, "no lock"))?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let inode = |n: &cgroup::Node| std::fs::metadata(&n.dir).map(|m| m.ino()).op_at("stat", &n.dir);
-    let inodes = plan.cgroup.nodes.iter().map(inode).collect::<Result<Vec<u64>>>()?;
-    let text = serde_json::to_vec(&inodes).unwrap_or_default();
+    let text = Claim::on(plan.cgroup.paths())?;
     let file = openat(dir, CLAIM, flags, Mode::from_raw_mode(0o600)).op_at("create", CLAIM)?;
     rustix::io::write(&file, &text).op_at("write", CLAIM).map(drop)
 }
@@ -121,7 +118,6 @@ fn furnish(
     tree::pivot(&root)?;
     init.send(&ToInit::Rooted, &[])?;
     expect(init, "init", |m| matches!(m, FromInit::Ready))?;
-    // Last: a tight limit is for the program, not for init's own work.
     limit(plan, pid, oom)
 }
 
@@ -135,13 +131,7 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 
 /// What only real root may give.
 fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
-    for &(resource, soft, hard) in &plan.process.rlimits {
-        cred::set_rlimit(pid, resource, soft, hard)
-            .op(format!("prlimit resource {resource} to {soft}:{hard}"))
-            .map_err(|e| {
-                e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first")
-            })?;
-    }
+    launch::allow_limits(pid, &plan.process)?;
     match oom {
         Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
             .op(format!("write {score} to oom_score_adj of init"))
