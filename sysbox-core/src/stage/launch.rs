@@ -135,6 +135,16 @@ pub(super) fn use_terminal(slave: &OwnedFd, streams: &mut Vec<(i32, OwnedFd)>) -
     Ok(())
 }
 
+/// Prepares for the limits that [`launch`] sets, as long as somebody has the right to raise them.
+pub(super) fn allow_limits(pid: i32, p: &Process) -> Result<()> {
+    for &(resource, _, hard) in &p.rlimits {
+        cred::raise_hard_limit(pid, resource, hard).op(format!("raise limit {resource} to {hard}")).map_err(|e| {
+            e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first")
+        })?;
+    }
+    Ok(())
+}
+
 /// Becomes the program. Returns only on failure, with the socket on which to report it.
 pub(super) fn launch(p: &Process, prepared: Prepared, report: OwnedFd) -> (Error, Option<Channel>) {
     let mut report = Some(report);
@@ -158,6 +168,10 @@ fn try_launch(p: &Process, prepared: Prepared, report: &mut Option<OwnedFd>) -> 
     number_streams(prepared.streams, report)?;
     if early.is_ok() {
         inside()?;
+    }
+    // They are for the program: what was opened and read before may need more. A filter may forbid the call.
+    for &(resource, soft, hard) in &p.rlimits {
+        cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
     }
     // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and the user may lose it just now.
     if !p.no_new_privs {
