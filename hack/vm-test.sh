@@ -49,8 +49,8 @@ refused() {
 }
 # until_true COMMAND...: within twenty seconds.
 until_true() {
-  local try
-  for ((try = 0; try < 200; try++)); do
+  local end=$((SECONDS + 20))
+  while [[ $SECONDS -lt $end ]]; do
     if "$@" >/dev/null 2>&1; then return 0; fi
     sleep 0.1
   done
@@ -339,6 +339,37 @@ test_docker() {
   grep -q '^exec=works' <<<"$out" || fail "docker exec"
 }
 
+# Docker as the front end. Its containerd looks for the container's cgroup between create and start.
+test_engine() {
+  local log=/tmp/dockerd.log daemon out
+  dockerd --storage-driver=overlay2 --iptables=false --bridge=none \
+    --add-runtime sysbox-runc=/usr/local/bin/sysbox-runc >$log 2>&1 &
+  daemon=$!
+  # shellcheck disable=SC2064
+  trap "kill $daemon; wait $daemon || true" EXIT
+  until_true docker info || { tail -n 20 $log; return 1; }
+  docker import /opt/busybox.tar busybox >/dev/null
+  out=$(docker run --rm --runtime=sysbox-runc --network=none busybox sh -c 'cat /proc/self/uid_map | xargs; touch /new; exit 7' || echo $?)
+  [[ $out == "0 2"*$'65536\n7' ]] || fail "docker run: $out"
+  docker run -d --runtime=sysbox-runc --network=none -m 64m --pids-limit 50 --name box busybox sleep 1000 >/dev/null
+  same 'docker exec' "$(docker exec box id -u)" 0
+  out=$(docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' box)
+  [[ $out == *' / 64MiB 1' && $out != '0B '* ]] || fail "docker stats: $out"
+  docker pause box >/dev/null
+  same 'status of what is paused' "$(docker inspect -f '{{.State.Status}}' box)" paused
+  docker unpause box >/dev/null
+  docker update --pids-limit 60 box >/dev/null
+  docker exec box dd if=/dev/zero of=/dev/null bs=128M count=1 2>/dev/null && fail 'the memory limit is not effective'
+  until_true docker_saw_oom
+  docker rm -f box >/dev/null
+  docker run --runtime=sysbox-runc --network=none -m 64m --name hungry busybox dd if=/dev/zero of=/dev/null bs=128M count=1 2>/dev/null &&
+    fail 'the memory limit is not effective'
+  same 'how what wants too much memory ends' "$(docker inspect -f '{{.State.ExitCode}} {{.State.OOMKilled}}' hungry)" '137 true'
+  docker rm hungry >/dev/null
+}
+
+docker_saw_oom() { [[ $(docker events --since 5m --until "$(date +%s)" --format '{{.Action}} {{.Actor.Attributes.name}}') == *'oom box'* ]]; }
+
 # mean N COMMAND...: of N calls, in milliseconds. %i is the call's number.
 mean() {
   local n=$1 i begin total=0
@@ -379,7 +410,7 @@ test_times() {
   rmdir $cg/a $cg/b
 }
 
-all=(check run lifecycle limits delegation devices time nested docker times)
+all=(check run lifecycle limits delegation devices time nested docker engine times)
 
 guest() {
   local name before began passed=0 failed=0
