@@ -7,6 +7,7 @@ mod spawn;
 
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::exclusive;
 use crate::host::Facts;
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
@@ -207,6 +208,7 @@ impl Runtime {
                 "a console socket is given, but process.terminal is not set"
             }));
         }
+        exclusive::claim(Path::new(exclusive::DEFAULT_DIR), &Owner::of(dir.path())?, &plan.exclusive)?;
         let record = record(&plan, spec, bundle)?;
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
