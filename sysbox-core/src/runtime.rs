@@ -7,10 +7,12 @@ mod spawn;
 
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::exclusive;
 use crate::host::Facts;
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
 use crate::inner_data::InnerData;
+use crate::namespace::Join;
 use crate::plan::build::check_id;
 use crate::plan::{self, Plan, What};
 use crate::protocol::{Fd, Reply, Work};
@@ -154,10 +156,12 @@ impl Runtime {
     ///
     /// Init becomes a child of this process, and is otherwise all that changes in it. If making fails, nothing is left behind; if
     /// this process is killed on the way, [`Runtime::open`] and [`Container::delete`] with force clean up. IDs come from the
-    /// host's pool unless the configuration brings maps; those are not entered in the pool.
+    /// host's pool unless the configuration brings maps; those may have no ID that the pool has given to another container,
+    /// and are the creator's to keep apart from each other.
     ///
     /// # Errors
-    /// [`Kind::Exists`] for a name in use; [`Kind::Exhausted`] if the pool is empty; [`Kind::Protocol`] if the stage program is not
+    /// [`Kind::Exists`] for a name in use; [`Kind::Exhausted`] if the pool is empty; [`Kind::Busy`] if the maps of the configuration
+    /// have another container's IDs; [`Kind::Protocol`] if the stage program is not
     /// one; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; those of [`plan::build::plan`] and of every system call on
     /// the way, with the process it failed in ([`Error::stage`]).
     pub fn create(&self, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
@@ -204,6 +208,7 @@ impl Runtime {
                 "a console socket is given, but process.terminal is not set"
             }));
         }
+        exclusive::claim(Path::new(exclusive::DEFAULT_DIR), &Owner::of(dir.path())?, &plan.exclusive)?;
         let record = record(&plan, spec, bundle)?;
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
@@ -232,9 +237,11 @@ impl Runtime {
     }
 
     fn maps(&self, dir: &StateDir, spec: &Spec, facts: &Facts) -> Result<Maps> {
+        let owner = Owner::of(dir.path())?;
         match plan::given_maps(spec, facts)? {
-            Some(maps) => Ok(maps),
-            None => self.pool()?.allocate(&Owner::of(dir.path())?),
+            Some(maps) if joins(spec) => self.pool()?.share(&owner, &maps).map(|()| maps),
+            Some(maps) => self.pool()?.enter(&owner, &maps).map(|()| maps),
+            None => self.pool()?.allocate(&owner),
         }
     }
 
@@ -329,6 +336,10 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })
+}
+
+fn joins(spec: &Spec) -> bool {
+    spec.oci().linux().as_ref().is_some_and(|l| Join::of(l).is_some())
 }
 
 fn inner_data(plan: &Plan) -> Option<InnerData> {
