@@ -368,7 +368,7 @@ test_engine() {
   docker rm hungry >/dev/null
   # The parent of its containers' cgroups stays, as with runc. Empty, or this fails.
   local dir
-  for dir in $cg/docker $cg/*/docker; do [[ ! -d $dir ]] || rmdir "$dir"; done
+  for dir in "$cg"/docker "$cg"/*/docker; do [[ ! -d $dir ]] || rmdir "$dir"; done
 }
 
 docker_saw_oom() { [[ $(docker events --since 5m --until "$(date +%s)" --format '{{.Action}} {{.Actor.Attributes.name}}') == *'oom box'* ]]; }
