@@ -7,7 +7,7 @@ set -euo pipefail
 # command=package; only where a command's name differs from its Debian package's.
 declare -A package=(
   [cc]=build-essential [c++]=build-essential [flock]=util-linux [unshare]=util-linux
-  [qemu-system-x86_64]=qemu-system-x86 [mkfs.ext4]=e2fsprogs
+  [qemu-system-x86_64]=qemu-system-x86 [mkfs.ext4]=e2fsprogs [dockerd]=docker.io [docker]=docker.io [ip]=iproute2
 )
 all=(cc c++ make mmdebstrap jq flock unshare runc crun hyperfine time shellcheck qemu-system-x86_64 mkfs.ext4)
 

@@ -8,6 +8,7 @@ mod exec;
 
 use crate::cgroup::Paths;
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::overlay;
 use crate::protocol::{Reply, Start, StartAnswer, Work};
 use crate::runtime::Runtime;
 use crate::spec::Spec;
@@ -125,6 +126,23 @@ impl Container {
         self.found.record.as_ref().map(|r| r.root.as_path())
     }
 
+    /// Lets the engine's overlay and the container's see what was changed through the other (see [`crate::overlay`]). The library
+    /// does so in every call that works on a container; this is for whoever changes files by himself.
+    pub fn refresh_root(&self) {
+        if let Some(record) = self.found.record.as_ref().filter(|r| r.restacked) {
+            overlay::refresh_both(&record.root, self.pid());
+        }
+    }
+
+    /// The container must not run.
+    fn keep_inner_marks(&self) {
+        if let Some(data) = self.found.record.as_ref().and_then(|r| r.inner_data.as_ref()) {
+            if let Err(e) = data.keep_marks() {
+                tracing::warn!(id = self.id, "a commit may lack deletions inside inner images: {e}");
+            }
+        }
+    }
+
     fn expect_status(&self, wanted: &[Status], to: &str) -> Result<()> {
         let status = self.status();
         if wanted.contains(&status) {
@@ -145,6 +163,7 @@ impl Container {
     pub fn start(&mut self) -> Result<()> {
         self.record()?;
         self.expect_status(&[Status::Created], "start")?;
+        self.refresh_root();
         let handle = std::fs::File::open(self.dir.path()).op_at("open", self.dir.path())?;
         let path = format!("/proc/self/fd/{}/start.sock", handle.as_raw_fd());
         let socket = match UnixStream::connect(path) {
@@ -186,7 +205,9 @@ impl Container {
         }
         let work = Work::Hooks { hooks: hooks.clone(), state: self.state(), point: point.into() };
         let mut stage = self.runtime.spawn(work, Vec::new())?;
-        match stage.reply()? {
+        let reply = stage.reply();
+        stage.finish();
+        match reply? {
             (Reply::Failed(e), _) => Err(e),
             _ => Ok(()),
         }
@@ -208,6 +229,7 @@ impl Container {
             return Err(gone());
         }
         pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
+        self.refresh_root();
         // Frozen by v1, it would not die before it is thawed.
         match self.record() {
             Ok(r) if signal == libc::SIGKILL && self.status() == Status::Paused => r.cgroup.thaw(),
@@ -230,6 +252,7 @@ impl Container {
     /// # Errors
     /// Its cgroup cannot be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
+        self.refresh_root();
         Ok(self.record()?.cgroup.pids()?.into_iter().map(|p| p as i32).collect())
     }
 
@@ -239,7 +262,10 @@ impl Container {
     /// [`Kind::WrongState`] unless it is created or running; the freezer is missing or does not answer.
     pub fn pause(&self) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created], "pause")?;
-        self.record()?.cgroup.freeze()
+        self.record()?.cgroup.freeze()?;
+        self.keep_inner_marks();
+        self.refresh_root();
+        Ok(())
     }
 
     /// Lets frozen processes go on.
@@ -248,6 +274,7 @@ impl Container {
     /// [`Kind::WrongState`] unless it is paused; the freezer does not answer.
     pub fn resume(&self) -> Result<()> {
         self.expect_status(&[Status::Paused], "resume")?;
+        self.refresh_root();
         self.record()?.cgroup.thaw()
     }
 
@@ -258,6 +285,7 @@ impl Container {
     /// [`crate::cgroup::Paths::update`].
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
+        self.refresh_root();
         self.record()?.cgroup.update(resources)
     }
 
@@ -324,6 +352,8 @@ impl Container {
         let cgroups = claim.as_ref().ok().and_then(Option::as_ref);
         let recorded = this.found.record.as_ref().map(|r| &r.cgroup);
         this.end_init(recorded.or(cgroups))?;
+        this.keep_inner_marks();
+        this.refresh_root();
         if recorded.is_some() {
             // Docker and runc go on when one fails; the container goes away in any case.
             if let Err(e) = this.host_hooks("poststop") {

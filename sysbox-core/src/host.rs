@@ -6,7 +6,10 @@ pub mod probe;
 
 use crate::cgroup::Layout;
 use crate::error::{Result, SysResult};
+use crate::inner_data;
 use crate::mount::{normalize, Root};
+use crate::namespace::{self, Join};
+use crate::overlay::Overlay;
 use crate::spec::Spec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +31,15 @@ pub struct Facts {
     pub can_lower_oom: bool,
     /// The root file system's directory.
     pub root: PathFact,
+    /// Its layers, if it is the mount point of an overlay.
+    #[serde(default)]
+    pub overlay: Option<Overlay>,
+    /// Where engines inside would keep their data, with links resolved inside the root file system.
+    #[serde(default)]
+    pub inner_dirs: Vec<PathBuf>,
+    /// Whose the namespaces are that the configuration gives by path; those that do not exist are absent.
+    #[serde(default)]
+    pub namespaces: BTreeMap<PathBuf, namespace::Owner>,
     /// What the program's name leads to in the root file system, with links resolved.
     pub program: Option<PathBuf>,
     /// Sources of the binds in the configuration; those that do not exist are absent.
@@ -109,6 +121,9 @@ impl Facts {
                 targets.insert(target, root.intended(&t));
             }
         }
+        let overlay = Overlay::at(&root_path)?;
+        let writable = overlay.as_ref().is_some_and(|o| o.upper.is_some());
+        let inner_dirs = if writable { inner_data::directories(&root) } else { Vec::new() };
         let kernel_dirs = kernel_dirs(&release);
         targets.extend(kernel_dirs.iter().map(|d| (d.clone(), root.intended(d))));
         Ok(Facts {
@@ -119,6 +134,9 @@ impl Facts {
             time_namespace: Path::new("/proc/self/ns/time").exists(),
             can_lower_oom: crate::sys::cred::has_cap(CAP_SYS_RESOURCE),
             root: PathFact::of(&root_path)?,
+            overlay,
+            inner_dirs,
+            namespaces: namespaces(spec),
             program: find_program(&root, spec),
             sources,
         })
@@ -126,6 +144,12 @@ impl Facts {
 }
 
 const CAP_SYS_RESOURCE: u32 = 24;
+
+fn namespaces(spec: &Spec) -> BTreeMap<PathBuf, namespace::Owner> {
+    let Some(join) = spec.oci().linux().as_ref().and_then(Join::of) else { return BTreeMap::new() };
+    let owner = |p: &PathBuf| Some((p.clone(), namespace::owner(p, join.user.as_ref() == Some(p)).ok()?));
+    join.paths().filter_map(owner).collect()
+}
 
 fn kernel_dirs(release: &str) -> Vec<PathBuf> {
     [

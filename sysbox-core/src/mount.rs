@@ -186,6 +186,10 @@ impl Root {
         self.0.as_fd()
     }
 
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     fn open_raw(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let rel = path.strip_prefix("/").unwrap_or(path);
         let rel = if rel.as_os_str().is_empty() { Path::new(".") } else { rel };

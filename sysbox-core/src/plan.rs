@@ -19,11 +19,13 @@ mod tests;
 use crate::cgroup;
 use crate::idmap::Maps;
 use crate::mount::{Attrs, Node, Propagation};
+use crate::namespace::Join;
+use crate::overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use check::{default_paths, requested_maps};
+pub use check::{default_paths, given_maps, requested_maps};
 pub use process::process_for_exec;
 
 /// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
@@ -40,6 +42,9 @@ pub struct Plan {
     pub annotations: BTreeMap<String, String>,
     /// User and group IDs.
     pub maps: Maps,
+    /// What is shared with another container; nothing if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// Offsets of the time namespace.
     pub time: TimeOffsets,
     /// Control groups with limits, and what of them the container owns.
@@ -91,6 +96,9 @@ pub struct RootFs {
     pub readonly: bool,
     /// Propagation of the container's root.
     pub propagation: Propagation,
+    /// Its layers, if it is an overlay: with `idmap` they are mapped and stacked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
 }
 
 /// One mount.
@@ -137,6 +145,9 @@ pub enum What {
         /// A directory or something else.
         node: Node,
     },
+    /// The directory of the same name in the upper layer of the root, where that is an overlay: engines inside need a real file
+    /// system for their data.
+    InnerData,
     /// Clean proc and sysfs in a tmpfs that the container's /dev covers: nobody reaches them, but the kernel allows new
     /// mounts of proc and sysfs in nested user namespaces because they exist.
     Spare,

@@ -10,8 +10,10 @@ use crate::error::{Error, Kind, Result, SysResult};
 use crate::host::Facts;
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
+use crate::inner_data::InnerData;
+use crate::namespace::Join;
 use crate::plan::build::check_id;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, What};
 use crate::protocol::{Fd, Reply, Work};
 use crate::spec::Spec;
 use crate::state::{Found, Init, Record, StateDir};
@@ -131,13 +133,14 @@ impl Runtime {
     /// the pool would give next; nothing is taken. Relative paths in the configuration are relative to `bundle`.
     ///
     /// # Errors
-    /// Those of [`Facts::gather`], [`plan::requested_maps`], [`Pool::preview`] and [`plan::build::plan`].
+    /// Those of [`Facts::gather`], [`plan::given_maps`], [`Pool::preview`] and [`plan::build::plan`].
     pub fn plan(&self, id: &str, spec: &Spec, bundle: &Path) -> Result<Plan> {
-        let maps = match plan::requested_maps(spec)? {
+        let facts = Facts::gather(spec, bundle)?;
+        let maps = match plan::given_maps(spec, &facts)? {
             Some(m) => m,
             None => self.pool()?.preview()?,
         };
-        plan::build::plan(id, spec, bundle, &Facts::gather(spec, bundle)?, maps)
+        plan::build::plan(id, spec, bundle, &facts, maps)
     }
 
     fn pool(&self) -> Result<Pool> {
@@ -191,8 +194,8 @@ impl Runtime {
         bundle: &Path,
         (mut fds, has_console): (Vec<(Fd, OwnedFd)>, bool),
     ) -> Result<Container> {
-        let maps = self.maps(dir, spec)?;
         let facts = Facts::gather(spec, bundle)?;
+        let maps = self.maps(dir, spec, &facts)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
         for note in &plan.notes {
             tracing::debug!(id, "{note}");
@@ -212,6 +215,8 @@ impl Runtime {
         fds.push((Fd::Lock, lock));
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
         let (born, result) = follow(&mut stage, dir);
+        // It has nothing left to do, and this process may live on for long: it must not be left with a zombie.
+        stage.finish();
         match (result, born) {
             (Ok(()), Some((init, pidfd))) => {
                 let found = Found { record: Some(record), init, damage: None };
@@ -219,8 +224,7 @@ impl Runtime {
             }
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), born) => {
-                // It kills init itself, unless it was killed.
-                stage.finish();
+                // The stage has killed it itself, unless it was killed.
                 if let Some((_, init)) = born {
                     let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
                     let _ = pidfd::wait_gone(init.as_fd(), 5000);
@@ -231,11 +235,14 @@ impl Runtime {
         }
     }
 
-    fn maps(&self, dir: &StateDir, spec: &Spec) -> Result<Maps> {
-        let owner = Owner::of(dir.path())?;
-        match plan::requested_maps(spec)? {
-            Some(maps) => self.pool()?.enter(&owner, &maps).map(|()| maps),
-            None => self.pool()?.allocate(&owner),
+    fn maps(&self, dir: &StateDir, spec: &Spec, facts: &Facts) -> Result<Maps> {
+        let (owner, pool) = (Owner::of(dir.path())?, || self.pool());
+        match plan::given_maps(spec, facts)? {
+            None => pool()?.allocate(&owner),
+            Some(maps) if spec.oci().linux().as_ref().and_then(Join::of).is_some() => {
+                pool()?.share(&owner, &maps).map(|()| maps)
+            }
+            Some(maps) => pool()?.enter(&owner, &maps).map(|()| maps),
         }
     }
 
@@ -324,10 +331,18 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         annotations: plan.annotations.clone(),
         created: now,
         maps: plan.maps.clone(),
+        restacked: plan.root.overlay.is_some() && plan.root.idmap,
+        inner_data: inner_data(plan),
         cgroup: plan.cgroup.paths(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })
+}
+
+fn inner_data(plan: &Plan) -> Option<InnerData> {
+    let upper = plan.root.overlay.as_ref()?.upper.as_ref()?;
+    let dirs = plan.locked.iter().filter(|m| m.what == What::InnerData).map(|m| m.target.clone()).collect();
+    Some(InnerData { upper: upper.dir.clone(), dirs })
 }
 
 /// The socket on which init waits. Bound by way of the directory's descriptor: a path may be longer than a socket's name.

@@ -3,6 +3,7 @@
 use crate::cgroup;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::idmap::Maps;
+use crate::inner_data::InnerData;
 use crate::plan::Hook;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -74,6 +75,11 @@ pub(crate) struct Record {
     /// Nanoseconds since 1970: also tells containers of one name apart.
     pub(crate) created: u64,
     pub(crate) maps: Maps,
+    /// The root is an overlay, stacked a second time.
+    #[serde(default)]
+    pub(crate) restacked: bool,
+    #[serde(default)]
+    pub(crate) inner_data: Option<InnerData>,
     pub(crate) cgroup: cgroup::Paths,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,

@@ -51,6 +51,7 @@ impl Container {
         let init = self.found.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
         let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
         self.expect_fit()?;
+        self.refresh_root();
         let exec = Exec {
             id: self.id.clone(),
             process,
@@ -60,7 +61,9 @@ impl Container {
         };
         fds.push((Fd::Init, pidfd));
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
-        match stage.reply()? {
+        let reply = stage.reply();
+        stage.finish();
+        match reply? {
             (Reply::Done(Some(pid)), fds) => fds
                 .into_iter()
                 .next()

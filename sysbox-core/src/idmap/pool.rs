@@ -146,7 +146,16 @@ impl Pool {
     /// [`Kind::Busy`], naming the container, if they have IDs that the pool has given to one that exists; [`Kind::Exists`] if
     /// `owner` has others; else as [`Pool::allocate`].
     pub fn enter(&self, owner: &Owner, maps: &Maps) -> Result<()> {
-        self.try_enter(owner, maps).within("enter ID maps among subordinate IDs")
+        self.try_enter(owner, maps, true).within("enter ID maps among subordinate IDs")
+    }
+
+    /// As [`Pool::enter`] for the maps of a container whose user namespace is joined: it may well have them from the pool, which
+    /// gives them to nobody else before both are gone.
+    ///
+    /// # Errors
+    /// As [`Pool::enter`], but for [`Kind::Busy`] for IDs.
+    pub fn share(&self, owner: &Owner, maps: &Maps) -> Result<()> {
+        self.try_enter(owner, maps, false).within("enter ID maps among subordinate IDs")
     }
 
     /// Takes back what `owner` has. That it has nothing is not an error.
@@ -235,7 +244,7 @@ impl Pool {
         Ok(maps)
     }
 
-    fn try_enter(&self, owner: &Owner, maps: &Maps) -> Result<()> {
+    fn try_enter(&self, owner: &Owner, maps: &Maps, alone: bool) -> Result<()> {
         let (_lock, mut taken) = self.open_for(owner)?;
         match taken.find(owner)? {
             Some(same) if same == *maps => return Ok(()),
@@ -245,7 +254,7 @@ impl Pool {
             None => {}
         }
         taken.forget_gone();
-        if let Some(other) = taken.conflict(maps) {
+        if let Some(other) = taken.conflict(maps).filter(|_| alone) {
             let name = other.state_dir.file_name().unwrap_or_default().to_string_lossy();
             let what = format!("some of the host's IDs in them belong to container {name}, whose state is in");
             let hint = "map to other IDs, or delete that container";

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::{Facts, FileKind};
 use crate::idmap::Maps;
 use crate::mount::Propagation;
+use crate::namespace::Join;
 use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
@@ -14,14 +15,17 @@ use std::path::{Path, PathBuf};
 pub const OOM_FLOOR: &str = "sysbox.oom-floor";
 
 /// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
-/// [`super::requested_maps`], or else of the pool. The same input gives the same plan.
+/// [`super::given_maps`], or else of the pool. The same input gives the same plan.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] for a malformed or contradictory configuration, [`Kind::Refused`] for a request that breaks
 /// isolation, [`Kind::Unsupported`] for what this library or host cannot do; each names the field.
 pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> Result<Plan> {
     check_id(id)?;
-    check::check(spec)?;
+    // Judges the whole configuration first.
+    if check::given_maps(spec, facts)?.is_some_and(|given| given != maps) {
+        return Err(Error::invalid("the ID maps are not those that the configuration brings"));
+    }
     let oci = spec.oci();
     let linux = oci.linux().as_ref().ok_or_else(|| Error::invalid("config.json has no \"linux\" section"))?;
     let process = oci.process().as_ref().ok_or_else(|| Error::invalid("config.json has no process"))?;
@@ -41,6 +45,9 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     let process = process::plan(process, &cx, &mut notes)?;
     let node = cgroup::container_path(linux.cgroups_path().as_deref(), id)?;
     let domainname = domainname(oci.domainname().as_deref(), linux)?;
+    let join = Join::of(linux);
+    // Another container's name is not this one's to set.
+    let own_name = join.as_ref().is_none_or(|j| j.uts.is_none());
     Ok(Plan {
         id: id.to_owned(),
         oci_version: oci.version().clone(),
@@ -51,8 +58,9 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         root: root(spec, bundle, facts, &maps)?,
         locked: sets.locked,
         attached: sets.attached,
-        hostname: name(oci.hostname().as_deref(), "hostname")?,
-        domainname,
+        hostname: name(oci.hostname().as_deref(), "hostname")?.filter(|_| own_name),
+        domainname: domainname.filter(|_| own_name),
+        join,
         sysctls: sysctls(linux, &maps, &mut notes)?,
         process,
         hooks: hooks(oci.hooks().as_ref())?,
@@ -95,6 +103,7 @@ fn root(spec: &Spec, bundle: &Path, facts: &Facts, maps: &Maps) -> Result<RootFs
         idmap: maps.uid.to_inside(facts.root.uid).is_none(),
         readonly: root.readonly().unwrap_or(false),
         propagation,
+        overlay: facts.overlay.clone(),
     })
 }
 

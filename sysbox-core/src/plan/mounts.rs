@@ -80,11 +80,27 @@ pub(super) fn plan(
     sets.locked.push(with(at("/dev", dev), Attrs::NOSUID | Attrs::NOEXEC));
     sets.locked.push(with(at("/proc", What::Proc), HARDENED));
     sets.locked.push(with(at("/sys", What::Sysfs), HARDENED));
+    sets.locked.extend(inner_data(spec, facts, &wanted));
     let protected = protected(linux, notes)?;
     divide(first.into_iter().chain(wanted).chain(late).collect(), &protected, maps, &mut sets, notes)?;
     sets.locked.extend(protected);
     attached_defaults(&mut sets, own, &facts.cgroups, systemd);
     Ok(sets)
+}
+
+/// Real file systems for engines inside, but where the configuration has something of its own, or wants nothing written.
+fn inner_data(spec: &Spec, facts: &Facts, wanted: &[Mount]) -> Vec<Mount> {
+    if spec.oci().root().as_ref().is_some_and(|r| r.readonly().unwrap_or(false)) {
+        return Vec::new();
+    }
+    let free = |dir: &&PathBuf| !wanted.iter().any(|m| dir.starts_with(&m.target));
+    let mount = |dir: &PathBuf| Mount {
+        target: dir.clone(),
+        what: What::InnerData,
+        attrs: MountAttrs::default(),
+        why: Some("an engine inside cannot keep its data on an overlay".into()),
+    };
+    facts.inner_dirs.iter().filter(free).map(mount).collect()
 }
 
 /// What the configuration says of mounts that every container has anyway.

@@ -55,6 +55,7 @@ fn line(f: &mut fmt::Formatter<'_>, m: &Mount) -> fmt::Result {
             let (r, i) = (if *recursive { "rbind" } else { "bind" }, if *idmap { ", ID-mapped" } else { "" });
             write!(f, "{r} of {}{i}", source.display())?;
         }
+        What::InnerData => write!(f, "the same directory of the root's upper layer")?,
         What::Spare => write!(f, "spare proc and sysfs, covered by the next")?,
         What::Dev { nodes, .. } => {
             write!(f, "tmpfs with")?;

@@ -6,6 +6,7 @@ use crate::cgroup::Layout;
 use crate::error::{Kind, Result};
 use crate::host::{Facts, FileKind, PathFact};
 use crate::idmap::IdMap;
+use crate::namespace::Owner;
 use crate::spec::{is_bind, Spec};
 use proptest::prelude::*;
 use serde_json::{json, Value};
@@ -52,6 +53,9 @@ fn of_root(kind: FileKind) -> PathFact {
 fn facts_for(spec: &Spec) -> Facts {
     let kind = |p: &Path| if p.starts_with("/var/lib/docker/containers") { FileKind::File } else { FileKind::Dir };
     Facts {
+        namespaces: BTreeMap::new(),
+        overlay: None,
+        inner_dirs: Vec::new(),
         cgroups: hybrid(),
         release: "6.12.0".into(),
         kernel_dirs: Vec::new(),
@@ -150,7 +154,8 @@ fn docker_becomes_a_system_container() {
     assert_eq!(p.process.groups, [1, 2, 3, 4, 6, 10, 11, 20, 26, 27]);
     assert_eq!(p.hostname.as_deref(), Some("4f0b1c9e7d52"));
     let root = Path::new("/var/lib/docker/overlay2/8a/merged");
-    let expected = RootFs { path: root.into(), idmap: true, readonly: false, propagation: Propagation::Private };
+    let expected =
+        RootFs { path: root.into(), idmap: true, readonly: false, propagation: Propagation::Private, overlay: None };
     assert_eq!(p.root, expected);
     assert_eq!(p.hooks.create_runtime.len(), 1, "prestart comes at createRuntime");
     assert_eq!(p.hooks.create_runtime[0].args[0], "libnetwork-setkey");
@@ -529,13 +534,23 @@ fn namespaces_of_the_host_are_refused() {
         let without = docker_with(|d| d["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != typ));
         refused(plan_on(&without, |_| ()), Kind::Refused, &["linux.namespaces", typ, "=host"]);
     }
-    for typ in ["pid", "ipc", "network", "uts", "mount", "user", "cgroup", "time"] {
+    for (typ, owner) in [
+        ("pid", None),
+        ("mount", None),
+        ("cgroup", None),
+        ("time", None),
+        ("ipc", Some(Owner::Host)),
+        ("network", Some(Owner::Host)),
+        ("uts", Some(Owner::Host)),
+        ("user", Some(Owner::Host)),
+    ] {
         let doc = docker_with(|d| {
             let list = d["linux"]["namespaces"].as_array_mut().unwrap();
             list.retain(|n| n["type"] != typ);
             list.push(json!({ "type": typ, "path": "/proc/1/ns/x" }));
         });
-        refused(plan_on(&doc, |_| ()), Kind::Refused, &["linux.namespaces", typ, "/proc/1/ns/x"]);
+        let whose = |f: &mut Facts| f.namespaces.extend(owner.map(|o| ("/proc/1/ns/x".into(), o)));
+        refused(plan_on(&doc, whose), Kind::Refused, &["linux.namespaces", "/proc/1/ns/x"]);
     }
     let twice = docker_with(|d| d["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "pid" })));
     refused(plan_on(&twice, |_| ()), Kind::InvalidConfig, &["linux.namespaces", "pid"]);

@@ -1,21 +1,19 @@
 //! Makes a container and leaves its init waiting for the start.
 
-use super::{hooks, init, launch, tree, Fds};
+use super::{birth, hooks, init, launch, tree, Fds};
 use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::namespace;
 use crate::plan::{Plan, TimeOffsets};
 use crate::protocol::{Fd, FromInit, Reply, ToInit};
 use crate::state::{Claim, OciState, Status, CLAIM};
 use crate::sys::channel::Channel;
-use crate::sys::clone::{self, Fork};
+use crate::sys::clone::Fork;
 use crate::sys::{cred, pidfd};
 use nix::sched::{setns, CloneFlags};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// Namespaces that init gets at birth. The others need what only exists later: its cgroup, its ID maps, its root.
-const AT_BIRTH: i32 =
-    libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_PARENT;
+use std::path::Path;
 
 pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> {
     cgroup::create(&plan.cgroup)?;
@@ -27,15 +25,16 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     tree::leave_host()?;
     fds.own_pipes(plan.maps.root())?;
     let (ours, theirs) = Channel::pair()?;
-    let (pid, init) = match clone::fork(AT_BIRTH, entry.unified()).op("clone init").map_err(no_userns)? {
+    let (fork, entry, joined) = birth::clone_init(plan, entry).map_err(no_userns)?;
+    let (pid, init) = match fork {
         Fork::Child => {
             drop((ours, host_mounts));
             drop(fds.take(Fd::Lock));
-            init::main(&theirs, plan, fds, entry, leaf)
+            init::main(&theirs, plan, fds, entry, leaf, joined)
         }
         Fork::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((theirs, leaf, entry));
+    drop((theirs, leaf, entry, joined));
     // What init needs is init's alone now; the lock stays until this process ends.
     drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
@@ -79,7 +78,15 @@ fn furnish(
     host_mounts: &File,
 ) -> Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
-    for (name, text) in [("uid_map", plan.maps.uid.to_string()), ("gid_map", plan.maps.gid.to_string())] {
+    if plan.join.is_some() {
+        // The path may have come to mean something else since the plan was made.
+        let found = namespace::read_maps(Path::new(&format!("/proc/{pid}")))?;
+        if found != plan.maps {
+            return Err(Error::new(Kind::Busy, "the user namespace to share is not the one it was a moment ago"));
+        }
+    }
+    let maps = [("uid_map", plan.maps.uid.to_string()), ("gid_map", plan.maps.gid.to_string())];
+    for (name, text) in maps.into_iter().filter(|_| plan.join.is_none()) {
         std::fs::write(of(name), text).op_at("write", of(name))?;
     }
     let oom = open_oom_score(plan, pid)?;

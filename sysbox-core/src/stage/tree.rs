@@ -2,10 +2,11 @@
 //!
 //! Files are created with the identity of the container's root: real root has no ID on an ID-mapped mount.
 
-use super::nsfs;
+use super::{nsfs, overlay};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::idmap::Maps;
 use crate::mount::{self, Attrs, Node, Propagation, Root};
+use crate::mountinfo;
 use crate::plan::{Device, DeviceKind, Mount, MountAttrs, Plan, What};
 use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, FileType, Mode};
@@ -36,18 +37,35 @@ pub(super) fn leave_host() -> Result<()> {
 /// Takes copies of the root and of all binds, ID-mapped by `userns` where the plan says so.
 pub(super) fn take_sources(plan: &Plan, userns: BorrowedFd<'_>) -> Result<Sources> {
     let mounts = MountTable::default();
-    let root = branches(&plan.root.path, true, plan.root.idmap.then_some(userns), &mounts).map_err(|e| {
+    let mapped = plan.root.idmap.then_some(userns);
+    let inner: Vec<_> = plan.locked.iter().filter(|m| m.what == What::InnerData).map(|m| m.target.clone()).collect();
+    let taken = match &plan.root.overlay {
+        Some(layers) => {
+            overlay::take(layers, &plan.root.path, mapped, &inner).map(|(root, inner)| (vec![Branch::top(root)], inner))
+        }
+        None => branches(&plan.root.path, true, mapped, &mounts).map(|root| (root, Vec::new())),
+    };
+    let (root, inner) = taken.map_err(|e| {
         e.within("root.path")
             .hint("the root file system must be a directory on a file system that supports ID-mapped mounts")
     })?;
+    let mut inner = inner.into_iter();
     let mut binds = Vec::new();
     for m in &plan.locked {
         if let What::Bind { source, recursive, idmap, .. } = &m.what {
             let tree = branches(source, *recursive, idmap.then_some(userns), &mounts);
             binds.push(tree.map_err(|e| e.within(format!("bind on {}", m.target.display())))?);
+        } else if m.what == What::InnerData {
+            binds.push(inner.next().map(Branch::top).into_iter().collect());
         }
     }
     Ok(Sources { root, binds })
+}
+
+impl Branch {
+    fn top(fd: OwnedFd) -> Self {
+        Branch { rel: PathBuf::new(), fd }
+    }
 }
 
 /// Mount points of the host, read once and only if something recursive needs them.
@@ -57,8 +75,7 @@ struct MountTable(std::cell::OnceCell<Vec<PathBuf>>);
 impl MountTable {
     fn below(&self, top: &Path) -> Result<Vec<PathBuf>> {
         if self.0.get().is_none() {
-            let text = std::fs::read_to_string("/proc/self/mountinfo").op_at("read", "/proc/self/mountinfo")?;
-            let _ = self.0.set(text.lines().filter_map(|l| l.split(' ').nth(4)).map(unescape).collect());
+            let _ = self.0.set(mountinfo::own()?.into_iter().map(|m| m.point).collect());
         }
         let all = self.0.get().map(Vec::as_slice).unwrap_or_default();
         let mut found: Vec<PathBuf> = all.iter().filter(|p| p.starts_with(top) && *p != top).cloned().collect();
@@ -67,28 +84,6 @@ impl MountTable {
         found.dedup();
         Ok(found)
     }
-}
-
-/// mountinfo writes space, tab, newline and backslash as octal.
-fn unescape(field: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = field.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let octal = bytes.get(i + 1..i + 4).and_then(|d| std::str::from_utf8(d).ok());
-        match octal.and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            Some(b) if bytes[i] == b'\\' => {
-                out.push(b);
-                i += 4;
-            }
-            _ => {
-                out.push(bytes[i]);
-                i += 1;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(out).into()
 }
 
 /// The mount at `source`, and those below it: each mapped by itself, since one that cannot be would fail them all.
@@ -115,7 +110,7 @@ fn branches(source: &Path, recursive: bool, userns: Option<BorrowedFd<'_>>, tabl
 }
 
 /// Kernel file systems have no owners to map and go in as they are; for others it is an error, with the cure.
-fn unmappable(top: BorrowedFd<'_>, e: &std::io::Error, source: &Path) -> Result<()> {
+pub(super) fn unmappable(top: BorrowedFd<'_>, e: &std::io::Error, source: &Path) -> Result<()> {
     const PSEUDO: &[u64] = &[
         0x9fa0,      // proc
         0x6265_6572, // sysfs
@@ -157,6 +152,7 @@ pub(super) fn build(plan: &Plan, sources: Sources, init: BorrowedFd<'_>) -> Resu
             What::Dev { options, nodes, links } => dev(&root, m, options, nodes, links, &plan.maps),
             What::Proc => single(&root, m, mount::clone_fd(proc.as_fd(), false)?, Node::Dir),
             What::Sysfs => single(&root, m, mount::clone_fd(sys.as_fd(), false)?, Node::Dir),
+            What::InnerData => bind(&root, m, Node::Dir, binds.next().unwrap_or_default()),
             What::Bind { node, .. } => bind(&root, m, *node, binds.next().unwrap_or_default()),
             What::Fs { fstype, source, options, copy_up } => {
                 let fs = mount::new_fs(fstype, source.as_deref(), options, Attrs::empty())?;
@@ -315,15 +311,4 @@ fn make_targets(root: &Root, attached: &[Mount]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mountinfo_escapes_are_undone() {
-        assert_eq!(unescape(r"/a\040b\134c"), Path::new("/a b\\c"));
-        assert_eq!(unescape(r"/a\04"), Path::new(r"/a\04"));
-    }
 }

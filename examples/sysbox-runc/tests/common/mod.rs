@@ -3,13 +3,16 @@
 #![allow(dead_code)] // each test program uses a part of it
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions, not in what they share
 
+pub(crate) mod engine;
+pub(crate) mod inner;
+
 use serde_json::Value;
-use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// For everything that is not known to take longer.
@@ -20,7 +23,7 @@ pub(crate) struct Lab {
     pub(crate) dir: PathBuf,
     kind: &'static str,
     tag: String,
-    ids: RefCell<Vec<String>>,
+    ids: Mutex<Vec<String>>,
     outputs: AtomicU32,
 }
 
@@ -145,7 +148,7 @@ impl Lab {
         // On the trees' file system: copies may share their blocks.
         let dir = tree.parent().unwrap().join(format!("sysbox-runc-{tag}"));
         std::fs::create_dir(&dir).unwrap();
-        Some(Lab { dir, kind, tag, ids: RefCell::default(), outputs: AtomicU32::new(0) })
+        Some(Lab { dir, kind, tag, ids: Mutex::default(), outputs: AtomicU32::new(0) })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -159,7 +162,7 @@ impl Lab {
     /// A container id of this test's own, taken away at its end.
     pub(crate) fn id(&self, name: &str) -> String {
         let id = format!("{}-{name}", self.tag);
-        self.ids.borrow_mut().push(id.clone());
+        self.ids.lock().unwrap().push(id.clone());
         id
     }
 
@@ -278,7 +281,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for id in self.ids.borrow().iter() {
+        for id in self.ids.lock().unwrap().iter() {
             let _ = self.runtime(&["delete", "--force", id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
         for d in self.cgroups() {
@@ -325,7 +328,7 @@ pub(crate) fn json(text: &str) -> Value {
 }
 
 /// The shared tree of that kind, built if need be; or why there is none.
-fn tree(kind: &str) -> Result<PathBuf, String> {
+pub(crate) fn tree(kind: &str) -> Result<PathBuf, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/rootfs.sh");
     let out = Command::new(script).arg(kind).stdin(Stdio::null()).output().unwrap();
     let said = |b: &[u8]| String::from_utf8_lossy(b).trim().to_owned();
