@@ -7,11 +7,13 @@
 //! removed from inside; they protect nothing.
 
 pub mod build;
+mod capabilities;
 mod check;
 mod devices;
 mod mounts;
 mod options;
 mod process;
+mod settings;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 
 pub use check::{default_paths, given_maps, requested_maps};
 pub use process::process_for_exec;
+pub use settings::{HONOR_CAPS, MAP_SOCKETS, OOM_FLOOR, SKIP_UID_SHIFT};
 
 /// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
 /// format, and is read by a stage of the same build only.
@@ -55,6 +58,9 @@ pub struct Plan {
     pub locked: Vec<Mount>,
     /// Mounts that init makes for itself, in order.
     pub attached: Vec<Mount>,
+    /// Directories of the host that no other container may have at the same time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclusive: Vec<PathBuf>,
     /// Host name; `None`: the creator's.
     pub hostname: Option<String>,
     /// NIS domain name.
@@ -256,8 +262,11 @@ pub struct Process {
 /// Capability sets as bit masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Caps {
-    /// Every capability for root; for others an empty set, with everything in the bounding set.
-    Full,
+    /// Every capability but the dropped ones for root; for others an empty set, with the same in the bounding set.
+    Full {
+        /// Taken away.
+        dropped: u64,
+    },
     /// Exactly these.
     Exact {
         /// Bounding set.

@@ -7,6 +7,7 @@ mod spawn;
 
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::exclusive;
 use crate::host::Facts;
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
@@ -207,6 +208,7 @@ impl Runtime {
                 "a console socket is given, but process.terminal is not set"
             }));
         }
+        exclusive::claim(Path::new(exclusive::DEFAULT_DIR), &Owner::of(dir.path())?, &plan.exclusive)?;
         let record = record(&plan, spec, bundle)?;
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
@@ -236,13 +238,11 @@ impl Runtime {
     }
 
     fn maps(&self, dir: &StateDir, spec: &Spec, facts: &Facts) -> Result<Maps> {
-        let (owner, pool) = (Owner::of(dir.path())?, || self.pool());
+        let owner = Owner::of(dir.path())?;
         match plan::given_maps(spec, facts)? {
-            None => pool()?.allocate(&owner),
-            Some(maps) if spec.oci().linux().as_ref().and_then(Join::of).is_some() => {
-                pool()?.share(&owner, &maps).map(|()| maps)
-            }
-            Some(maps) => pool()?.enter(&owner, &maps).map(|()| maps),
+            Some(maps) if joins(spec) => self.pool()?.share(&owner, &maps).map(|()| maps),
+            Some(maps) => self.pool()?.enter(&owner, &maps).map(|()| maps),
+            None => self.pool()?.allocate(&owner),
         }
     }
 
@@ -337,6 +337,10 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })
+}
+
+fn joins(spec: &Spec) -> bool {
+    spec.oci().linux().as_ref().is_some_and(|l| Join::of(l).is_some())
 }
 
 fn inner_data(plan: &Plan) -> Option<InnerData> {

@@ -43,8 +43,7 @@ impl Container {
         self.expect_fit()?;
         let record = self.record()?;
         let spec = self.spec()?;
-        let seccomp = spec.oci().linux().as_ref().and_then(|l| l.seccomp().as_ref());
-        let process = process_for_exec(process, &record.maps, seccomp)?;
+        let process = process_for_exec(process, &record.maps, spec.oci())?;
         if process.terminal != has_console {
             return Err(Error::invalid("a console socket goes with process.terminal, and only with it"));
         }

@@ -1,6 +1,6 @@
 //! From a configuration and facts to a [`Plan`]: pure, no privilege, no look at the host.
 
-use super::{check, devices, mounts, options, process, Hook, Hooks, Plan, RootFs, TimeOffsets};
+use super::{check, devices, mounts, options, process, settings, Hook, Hooks, Plan, RootFs, TimeOffsets};
 use crate::cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::host::{Facts, FileKind};
@@ -10,9 +10,6 @@ use crate::namespace::Join;
 use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
-
-/// Annotation: `true` lets inner software lower its `oom_score_adj` to −999 though the container has no memory limit.
-pub const OOM_FLOOR: &str = "sysbox.oom-floor";
 
 /// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
 /// [`super::given_maps`], or else of the pool. The same input gives the same plan.
@@ -30,16 +27,17 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     let linux = oci.linux().as_ref().ok_or_else(|| Error::invalid("config.json has no \"linux\" section"))?;
     let process = oci.process().as_ref().ok_or_else(|| Error::invalid("config.json has no process"))?;
     let mut notes = Vec::new();
+    let settings = settings::settings(oci)?;
     let systemd = is_systemd(facts.program.as_deref());
-    let sets = mounts::plan(spec, bundle, facts, &maps, systemd, &mut notes)?;
+    let sets = mounts::plan(spec, bundle, facts, &maps, &settings, systemd, &mut notes)?;
     let resources = linux.resources().clone().unwrap_or_default();
     let devices = device_rules(&resources)?;
     let cx = process::Context {
+        spec: oci,
         maps: &maps,
-        seccomp: linux.seccomp().as_ref(),
         memory_limited: resources.memory().as_ref().and_then(|m| m.limit()).is_some_and(|l| l > 0),
         can_lower_oom: facts.can_lower_oom,
-        floor_asked: oci.annotations().as_ref().and_then(|a| a.get(OOM_FLOOR)).is_some_and(|v| v == "true"),
+        settings: &settings,
         systemd,
     };
     let process = process::plan(process, &cx, &mut notes)?;
@@ -58,6 +56,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         root: root(spec, bundle, facts, &maps)?,
         locked: sets.locked,
         attached: sets.attached,
+        exclusive: sets.exclusive,
         hostname: name(oci.hostname().as_deref(), "hostname")?.filter(|_| own_name),
         domainname: domainname.filter(|_| own_name),
         join,

@@ -238,16 +238,20 @@ fn identity(p: &Process) -> Result<()> {
     let user = || cred::become_user(p.uid, p.gid, &p.groups).op(format!("become user {}:{}", p.uid, p.gid));
     let all = (1u64 << (cred::last_cap() + 1)) - 1;
     match p.caps {
-        Caps::Full if p.uid != 0 => {
+        Caps::Full { dropped } => {
+            let given = all & !dropped;
+            if dropped != 0 {
+                cred::limit_bounding(given).op("limit the bounding set")?;
+            }
+            let sets = CapSets { bounding: given, permitted: given, effective: given, inheritable: 0, ambient: 0 };
+            if p.uid == 0 {
+                // Whoever drops SETGID still becomes the user that was asked for.
+                user()?;
+                return cred::set_caps(&sets).op("capset");
+            }
             // Leaving uid 0 clears permitted, effective and ambient; inheritable would stay.
-            cred::set_caps(&CapSets { bounding: all, permitted: all, effective: all, inheritable: 0, ambient: 0 })
-                .op("capset")?;
+            cred::set_caps(&CapSets { permitted: all, effective: all, ..sets }).op("capset")?;
             user()
-        }
-        Caps::Full => {
-            user()?;
-            cred::set_caps(&CapSets { bounding: all, permitted: all, effective: all, inheritable: 0, ambient: 0 })
-                .op("capset")
         }
         Caps::Exact { bounding, permitted, effective, inheritable, ambient } => {
             cred::limit_bounding(bounding).op("limit the bounding set")?;

@@ -5,6 +5,7 @@ use super::*;
 use crate::idmap::{IdMap, Range};
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A host of its own: pool, files of subordinate IDs, state directories.

@@ -7,7 +7,7 @@ fn docker_becomes_a_system_container() {
     let p = planned(&docker());
     assert_eq!((p.id.as_str(), p.oci_version.as_str()), ("c1", "1.0.2-dev"));
     assert_eq!(p.time, TimeOffsets::FromZero);
-    assert_eq!(p.process.caps, Caps::Full);
+    assert_eq!(p.process.caps, Caps::Full { dropped: 0 });
     assert_eq!(p.process.apparmor, None);
     assert!(p.process.seccomp.is_some());
     assert_eq!(p.process.groups, [1, 2, 3, 4, 6, 10, 11, 20, 26, 27]);

@@ -58,7 +58,7 @@ fn the_oom_floor_goes_with_a_memory_limit_and_the_right() {
     let asked = |limit: i64, value: &str| {
         let doc = docker_with(|d| {
             d["linux"]["resources"]["memory"] = json!({ "limit": limit });
-            d["annotations"] = json!({ build::OOM_FLOOR: value });
+            d["annotations"] = json!({ OOM_FLOOR: value });
         });
         planned(&doc).process.oom_floor
     };
