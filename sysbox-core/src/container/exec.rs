@@ -61,7 +61,9 @@ impl Container {
         };
         fds.push((Fd::Init, pidfd));
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
-        match stage.reply()? {
+        let reply = stage.reply();
+        stage.finish();
+        match reply? {
             (Reply::Done(Some(pid)), fds) => fds
                 .into_iter()
                 .next()
