@@ -72,8 +72,8 @@ mod tests {
         let (claims, cache, other) = (top.path().join("claims"), make("cache"), make("other"));
         let (one, two) = (Owner::of(&make("one")).unwrap(), Owner::of(&make("two")).unwrap());
         let both = [other.clone(), cache.clone()];
-        claim(&claims, &one, &[cache.clone()]).unwrap();
-        claim(&claims, &one, &[cache.clone()]).unwrap();
+        claim(&claims, &one, std::slice::from_ref(&cache)).unwrap();
+        claim(&claims, &one, std::slice::from_ref(&cache)).unwrap();
         let busy = claim(&claims, &two, &both).unwrap_err();
         assert_eq!(busy.kind(), Kind::Busy);
         assert!(busy.to_string().contains("container one") && busy.to_string().contains("cache"), "{busy}");

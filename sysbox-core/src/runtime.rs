@@ -217,6 +217,8 @@ impl Runtime {
         fds.push((Fd::Lock, lock));
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
         let (born, result) = follow(&mut stage, dir);
+        // It has nothing left to do, and this process may live on for long: it must not be left with a zombie.
+        stage.finish();
         match (result, born) {
             (Ok(()), Some((init, pidfd))) => {
                 let found = Found { record: Some(record), init, damage: None };
@@ -224,8 +226,7 @@ impl Runtime {
             }
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), born) => {
-                // It kills init itself, unless it was killed.
-                stage.finish();
+                // The stage has killed it itself, unless it was killed.
                 if let Some((_, init)) = born {
                     let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
                     let _ = pidfd::wait_gone(init.as_fd(), 5000);

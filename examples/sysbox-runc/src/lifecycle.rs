@@ -26,10 +26,7 @@ fn refuse_systemd(g: &Global) -> Result<()> {
             Kind::Unsupported,
             "--systemd-cgroup: control groups made by systemd are not supported",
         )
-        .hint(
-            "use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts, cgroup_manager = \"cgroupfs\" in \
-             Podman's containers.conf, SystemdCgroup = false in containerd's options",
-        ));
+        .hint("use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts"));
     }
     Ok(())
 }
@@ -120,8 +117,7 @@ pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
         }
     }
     let Some(signals) = signals else {
-        // If it has ended already, its exit status is for the subreaper that becomes its parent (conmon, a shim).
-        std::mem::forget(child);
+        child.leave();
         return Ok(0);
     };
     foreground::watch(&signals, child.pidfd(), terminal, |s| child.kill(s))?;
