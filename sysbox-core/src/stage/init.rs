@@ -32,6 +32,10 @@ pub(super) fn main(
 ) -> ! {
     // The stage's line to its caller, who waits for it to close.
     let _ = fd::close_range(0, 0);
+    // The caller's own streams: engines read the runtime's output to its end. The container's come as descriptors.
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = (1..=2).try_for_each(|n| fd::dup_to(null.as_fd(), n));
+    }
     let listener = fds.take(Fd::Listener).map(UnixListener::from);
     let ready = prepare(stage, plan, fds, entry, leaf, joined).and_then(|ready| {
         let listener = listener.ok_or_else(|| Error::new(Kind::Protocol, "no start socket"))?;
