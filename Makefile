@@ -2,7 +2,7 @@ HOST_TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BINARY := target/$(HOST_TRIPLE)/release/sysbox-runc
 PREFIX ?= /usr/local
 DESTDIR ?=
-TREES := busybox docker-bookworm docker-trixie systemd
+TREES := busybox docker-bookworm docker-trixie docker-tools systemd
 
 .DEFAULT_GOAL := all
 .PHONY: all build demo test test-vm bench lint fmt install trees check-deps clean

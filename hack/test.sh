@@ -15,7 +15,7 @@ mkdir -p "$logs"
 
 hack/deps.sh cc jq flock unshare mmdebstrap
 if [[ $EUID -eq 0 ]]; then
-  for tree in ${SYSBOX_TEST_TREES-busybox docker-bookworm docker-trixie systemd}; do
+  for tree in ${SYSBOX_TEST_TREES-busybox docker-bookworm docker-trixie docker-tools systemd}; do
     # A tree that cannot be built is for the tests that need it to report, by skipping.
     hack/rootfs.sh "$tree" >/dev/null || echo "test: no tree $tree" >&2
   done
