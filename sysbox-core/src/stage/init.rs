@@ -4,7 +4,7 @@
 //! what is its own to attach, and waits. What it waits with is not reachable from inside: it is not dumpable, and its
 //! memory belongs to the host's user namespace until it executes.
 
-use super::{hooks, launch, tree, Fds};
+use super::{hooks, launch, names, tree, Fds};
 use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::mount::{self, Attrs, Node, Root};
@@ -51,6 +51,7 @@ struct Ready {
     prepared: launch::Prepared,
     leaf: Option<OwnedFd>,
     score: Option<File>,
+    names: Option<names::Names>,
 }
 
 fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Option<OwnedFd>) -> Result<Ready> {
@@ -60,6 +61,7 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Optio
     let path = "/proc/self/oom_score_adj";
     let score =
         plan.process.oom_floor.then(|| File::options().write(true).open(path).op_at("open", path)).transpose()?;
+    let address = names::address(plan);
     expect(stage, &ToInit::Mapped)?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
@@ -98,8 +100,9 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Optio
         std::fs::write(&full, value).op_at(format!("write {value:?} to"), &full)?;
     }
     // Now, before an exec into the waiting container can put something else on /proc.
+    let names = names::Names::open(plan, &root, address);
     let labels = launch::Labels::open(&plan.process, || Root::open(Path::new("/proc")))?;
-    Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score })
+    Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score, names })
 }
 
 fn expect(stage: &Channel, wanted: &ToInit) -> Result<()> {
@@ -196,6 +199,9 @@ fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) 
         if let Some(mut file) = ready.score.as_ref() {
             let score = plan.process.oom_score_adj.unwrap_or(0).to_string();
             file.write_all(score.as_bytes()).op_at("write", "/proc/self/oom_score_adj")?;
+        }
+        if let Some(names) = ready.names {
+            names.provide(&plan.id);
         }
         Ok(())
     });

@@ -1,0 +1,204 @@
+//! Names through a resolver of the engine's that listens on the loopback, for engines inside.
+//!
+//! On its own networks, Docker gives a container `nameserver 127.0.0.11`: a resolver of its own, which listens there on
+//! two random ports and is reached through translation rules for what is sent from inside. An engine inside cannot give that address on,
+//! for in its containers the loopback is another one, and gives them public resolvers instead. So the container gets
+//! an address for the same resolver that is good for every network inside ([`rules`]), and its resolv.conf names that.
+
+mod rules;
+
+use crate::error::{Result, SysResult};
+use crate::mount::Root;
+use crate::plan::{Plan, What};
+use crate::sys::netlink;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// Docker's resolver.
+const DOCKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+/// From the blocks for documentation (RFC 5737), which nobody uses and which are not private ones that networks inside might
+/// take. There are two, because in a container within a container the resolver of the inner engine asks the outer one at its address:
+/// that one must not lead back to itself.
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 53), Ipv4Addr::new(198, 51, 100, 53)];
+/// Longest file that is looked at.
+const LONGEST: u64 = 1 << 16;
+
+/// What may have to be done at the start, opened while nothing inside can put something else in its place.
+#[derive(Debug)]
+pub(super) struct Names {
+    address: Ipv4Addr,
+    resolv_conf: File,
+    udp: File,
+    tcp: File,
+    route_localnet: File,
+}
+
+/// The address to use, by the creator's resolv.conf. To be called where that still is to be seen.
+pub(super) fn address(plan: &Plan) -> Option<Ipv4Addr> {
+    target(plan)?;
+    let creators = read(&File::open("/etc/resolv.conf").ok()?).unwrap_or_default();
+    Some(choose(&creators))
+}
+
+/// Where the engine has put a resolv.conf that it keeps for this container alone; a file of the user's is not ours to change.
+fn target(plan: &Plan) -> Option<&Path> {
+    let own = Path::new(&plan.id).join("resolv.conf");
+    let is_it = |m: &&crate::plan::Mount| matches!(&m.what, What::Bind { source, .. } if source.ends_with(&own));
+    plan.locked.iter().find(is_it).map(|m| m.target.as_path())
+}
+
+impl Names {
+    /// `None` where the engine gives no file, or nothing may be changed.
+    pub(super) fn open(plan: &Plan, root: &Root, address: Option<Ipv4Addr>) -> Option<Names> {
+        let names = || -> Result<Option<Names>> {
+            let (Some(target), Some(address)) = (target(plan), address) else { return Ok(None) };
+            Ok(Some(Names {
+                address,
+                resolv_conf: root.update(target)?,
+                udp: root.read(Path::new("/proc/net/udp"))?,
+                tcp: root.read(Path::new("/proc/net/tcp"))?,
+                // Of interfaces that do not exist yet, so of those that software inside makes. The engine's keep what they have: there the kernel
+                // itself goes on to drop what comes for the loopback.
+                route_localnet: root.write(Path::new("/proc/sys/net/ipv4/conf/default/route_localnet"))?,
+            }))
+        };
+        names().unwrap_or_else(|e| {
+            tracing::debug!(id = plan.id, "names of the engine's network will not work in containers inside: {e}");
+            None
+        })
+    }
+
+    /// Looks what the engine has done by now, and does what is needed. A failure leaves names as the engine made them.
+    pub(super) fn provide(mut self, id: &str) {
+        if let Err(e) = self.try_provide() {
+            tracing::debug!(id, "names of the engine's network will not work in containers inside: {e}");
+        }
+    }
+
+    fn try_provide(&mut self) -> Result<()> {
+        let path = "/etc/resolv.conf";
+        let Some(changed) = rewrite(&read(&self.resolv_conf).op_at("read", path)?, self.address) else { return Ok(()) };
+        let port = |file: &File, path, state| Ok(port(&read(file).op_at("read", path)?, state));
+        let udp = port(&self.udp, "/proc/net/udp", UNCONNECTED)?;
+        let tcp = port(&self.tcp, "/proc/net/tcp", LISTEN)?;
+        let (Some(udp), Some(tcp)) = (udp, tcp) else { return Ok(()) };
+        rules::table(self.address, udp, tcp).commit().op("make nf_tables rules")?;
+        netlink::add_loopback_address(self.address).op("add an address to lo")?;
+        self.route_localnet.write_all(b"1").op_at("write", "/proc/sys/net/ipv4/conf/default/route_localnet")?;
+        let len = changed.len() as u64;
+        let file = &mut self.resolv_conf;
+        file.rewind().and_then(|()| file.write_all(&changed)).and_then(|()| file.set_len(len)).op_at("write", path)
+    }
+}
+
+fn read(file: &File) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The first address that the creator's resolv.conf does not name.
+fn choose(creators: &[u8]) -> Ipv4Addr {
+    let taken = |a: &Ipv4Addr| creators.split(|b| *b == b'\n').any(|l| nameserver(l) == Some(*a));
+    ADDRESSES.into_iter().find(|a| !taken(a)).unwrap_or(ADDRESSES[0])
+}
+
+/// The IPv4 address that a line of resolv.conf names as a server.
+fn nameserver(line: &[u8]) -> Option<Ipv4Addr> {
+    let line = std::str::from_utf8(line).ok()?;
+    let mut words = line.split_ascii_whitespace();
+    (words.next()? == "nameserver").then_some(words.next()?)?.parse().ok()
+}
+
+/// The file with our address in place of Docker's resolver; `None` if it does not name that, or is too long to be looked at whole.
+fn rewrite(resolv_conf: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
+    if resolv_conf.len() as u64 >= LONGEST {
+        return None;
+    }
+    let mut found = false;
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    for line in resolv_conf.split(|b| *b == b'\n') {
+        let docker = nameserver(line) == Some(DOCKER);
+        found |= docker;
+        lines.push(if docker { format!("nameserver {address}").into_bytes() } else { line.to_vec() });
+    }
+    found.then(|| lines.join(&b'\n'))
+}
+
+/// States of sockets, as the kernel shows them.
+const UNCONNECTED: &str = "07";
+const LISTEN: &str = "0A";
+
+/// The port of the socket in such a state on Docker's address, from /proc/net/udp or /proc/net/tcp.
+fn port(table: &[u8], state: &str) -> Option<u16> {
+    // An address is shown as the number that its bytes are in memory.
+    let address = format!("{:08X}", u32::from_ne_bytes(DOCKER.octets()));
+    let of = |line: &[u8]| {
+        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace().skip(1);
+        let (local, _, is) = (words.next()?, words.next()?, words.next()?);
+        let (a, port) = local.split_once(':')?;
+        (a == address && is == state).then(|| u16::from_str_radix(port, 16).ok()).flatten()
+    };
+    table.split(|b| *b == b'\n').find_map(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Ipv4Addr = ADDRESSES[0];
+
+    #[test]
+    fn only_dockers_server_is_replaced() {
+        let given = b"# made by Docker\nsearch example.org\nnameserver 127.0.0.11\noptions edns0 ndots:0\n";
+        let made = rewrite(given, A).unwrap();
+        assert_eq!(made, b"# made by Docker\nsearch example.org\nnameserver 192.0.2.53\noptions edns0 ndots:0\n");
+        assert_eq!(rewrite(&made, A), None);
+        assert_eq!(rewrite(b"  nameserver\t127.0.0.11", A).unwrap(), b"nameserver 192.0.2.53");
+        assert_eq!(
+            rewrite(b"nameserver 127.0.0.11\nnameserver ::1\n\xff\n", A).unwrap(),
+            b"nameserver 192.0.2.53\nnameserver ::1\n\xff\n"
+        );
+    }
+
+    #[test]
+    fn other_files_are_left_alone() {
+        for other in [
+            "",
+            "nameserver 127.0.0.1\n",
+            "nameserver 127.0.0.111\n",
+            "nameserver 127.0.0.11.example\n",
+            "#nameserver 127.0.0.11\n",
+            "search nameserver 127.0.0.11\n",
+            "nameserver\n127.0.0.11\n",
+            "nameserver ::ffff:127.0.0.11\n",
+        ] {
+            assert_eq!(rewrite(other.as_bytes(), A), None, "{other:?}");
+        }
+        let long = [b"nameserver 127.0.0.11\n".to_vec(), vec![b'\n'; LONGEST as usize]].concat();
+        assert_eq!(rewrite(&long, A), None);
+    }
+
+    #[test]
+    fn containers_within_containers_take_turns() {
+        assert_eq!(choose(b"nameserver 8.8.8.8\n"), ADDRESSES[0]);
+        assert_eq!(choose(b"nameserver 192.0.2.53\n"), ADDRESSES[1]);
+        assert_eq!(choose(b"nameserver 198.51.100.53\n"), ADDRESSES[0]);
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn ports_of_the_resolver() {
+        let udp = b"   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n \
+            4472: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0\n \
+            4473: 0B00007F:CFB6 00000000:0000 07 00000000:00000000 00:00000000 00000000     0\n";
+        assert_eq!(port(udp, UNCONNECTED), Some(0xcfb6));
+        assert_eq!(port(udp, LISTEN), None);
+        // A connection to it is not it.
+        let tcp = b"  0: 0B00007F:A7D9 0100007F:0016 01 0:0\n  1: 0B00007F:A7D8 00000000:0000 0A 0:0\n";
+        assert_eq!(port(tcp, LISTEN), Some(0xa7d8));
+        assert_eq!(port(b"\n1: 0B00007F 0 07\n2: 0B00007F:XYZ 0 07\n\xff", UNCONNECTED), None);
+    }
+}
