@@ -29,6 +29,8 @@ const LONGEST: u64 = 1 << 16;
 #[derive(Debug)]
 pub(super) struct Names {
     address: Ipv4Addr,
+    /// Whether the host name has a domain, which the C library searches where resolv.conf names none.
+    search: bool,
     resolv_conf: File,
     udp: File,
     tcp: File,
@@ -56,6 +58,7 @@ impl Names {
             let (Some(target), Some(address)) = (target(plan), address) else { return Ok(None) };
             Ok(Some(Names {
                 address,
+                search: plan.hostname.as_ref().is_some_and(|h| h.contains('.')),
                 resolv_conf: root.update(target)?,
                 udp: root.read(Path::new("/proc/net/udp"))?,
                 tcp: root.read(Path::new("/proc/net/tcp"))?,
@@ -79,7 +82,9 @@ impl Names {
 
     fn try_provide(&mut self) -> Result<()> {
         let path = "/etc/resolv.conf";
-        let Some(changed) = rewrite(&read(&self.resolv_conf).op_at("read", path)?, self.address) else { return Ok(()) };
+        let Some(changed) = rewrite(&read(&self.resolv_conf).op_at("read", path)?, self.address, self.search) else {
+            return Ok(());
+        };
         let port = |file: &File, path, state| Ok(port(&read(file).op_at("read", path)?, state));
         let udp = port(&self.udp, "/proc/net/udp", UNCONNECTED)?;
         let tcp = port(&self.tcp, "/proc/net/tcp", LISTEN)?;
@@ -113,18 +118,40 @@ fn nameserver(line: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// The file with our address in place of Docker's resolver; `None` if it does not name that, or is too long to be looked at whole.
-fn rewrite(resolv_conf: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
+///
+/// Docker adds `ndots:0`: names without a dot are tried as they are before domains are searched. Where there are none to
+/// search, that says nothing; but Docker inside takes it for the user's wish that such names are never asked of others.
+fn rewrite(resolv_conf: &[u8], address: Ipv4Addr, search: bool) -> Option<Vec<u8>> {
     if resolv_conf.len() as u64 >= LONGEST {
         return None;
     }
+    let words = |line: &[u8]| -> Vec<String> {
+        String::from_utf8_lossy(line).split_ascii_whitespace().map(String::from).collect()
+    };
+    let lines = || resolv_conf.split(|b| *b == b'\n');
+    let domains = |line: &[u8]| {
+        let words = words(line);
+        let (key, list) = words.split_first().map_or(("", &[][..]), |(k, l)| (k.as_str(), l));
+        matches!(key, "search" | "domain") && list.iter().any(|d| d != ".")
+    };
+    let search = search || lines().any(domains);
     let mut found = false;
-    let mut lines: Vec<Vec<u8>> = Vec::new();
-    for line in resolv_conf.split(|b| *b == b'\n') {
-        let docker = nameserver(line) == Some(DOCKER);
-        found |= docker;
-        lines.push(if docker { format!("nameserver {address}").into_bytes() } else { line.to_vec() });
+    let mut made: Vec<Vec<u8>> = Vec::new();
+    for line in lines() {
+        let mut all = words(line);
+        if nameserver(line) == Some(DOCKER) {
+            found = true;
+            made.push(format!("nameserver {address}").into_bytes());
+        } else if !search && all.first().is_some_and(|k| k == "options") && all.iter().any(|o| o == "ndots:0") {
+            all.retain(|o| o != "ndots:0");
+            if all.len() > 1 {
+                made.push(all.join(" ").into_bytes());
+            }
+        } else {
+            made.push(line.to_vec());
+        }
     }
-    found.then(|| lines.join(&b'\n'))
+    found.then(|| made.join(&b'\n'))
 }
 
 /// States of sockets, as the kernel shows them.
@@ -153,14 +180,34 @@ mod tests {
     #[test]
     fn only_dockers_server_is_replaced() {
         let given = b"# made by Docker\nsearch example.org\nnameserver 127.0.0.11\noptions edns0 ndots:0\n";
-        let made = rewrite(given, A).unwrap();
+        let made = rewrite(given, A, false).unwrap();
         assert_eq!(made, b"# made by Docker\nsearch example.org\nnameserver 192.0.2.53\noptions edns0 ndots:0\n");
-        assert_eq!(rewrite(&made, A), None);
-        assert_eq!(rewrite(b"  nameserver\t127.0.0.11", A).unwrap(), b"nameserver 192.0.2.53");
+        assert_eq!(rewrite(&made, A, false), None);
+        assert_eq!(rewrite(b"  nameserver\t127.0.0.11", A, false).unwrap(), b"nameserver 192.0.2.53");
         assert_eq!(
-            rewrite(b"nameserver 127.0.0.11\nnameserver ::1\n\xff\n", A).unwrap(),
+            rewrite(b"nameserver 127.0.0.11\nnameserver ::1\n\xff\n", A, false).unwrap(),
             b"nameserver 192.0.2.53\nnameserver ::1\n\xff\n"
         );
+    }
+
+    #[test]
+    fn names_without_dots_are_asked_inside_where_that_changes_nothing_here() {
+        let made = |given: &str, search| {
+            String::from_utf8(rewrite(format!("nameserver 127.0.0.11\n{given}").as_bytes(), A, search).unwrap())
+                .unwrap()
+        };
+        let is = |rest: &str| format!("nameserver 192.0.2.53\n{rest}");
+        assert_eq!(made("options ndots:0\n", false), is(""));
+        assert_eq!(made("search .\noptions edns0 ndots:0 trust-ad\n", false), is("search .\noptions edns0 trust-ad\n"));
+        for (kept, search) in [
+            ("options ndots:0\n", true),
+            ("options ndots:0\nsearch a.example\n", false),
+            ("domain a.example\noptions ndots:0\n", false),
+            ("options ndots:2\n", false),
+            ("#options ndots:0\n", false),
+        ] {
+            assert_eq!(made(kept, search), is(kept));
+        }
     }
 
     #[test]
@@ -175,10 +222,10 @@ mod tests {
             "nameserver\n127.0.0.11\n",
             "nameserver ::ffff:127.0.0.11\n",
         ] {
-            assert_eq!(rewrite(other.as_bytes(), A), None, "{other:?}");
+            assert_eq!(rewrite(other.as_bytes(), A, false), None, "{other:?}");
         }
         let long = [b"nameserver 127.0.0.11\n".to_vec(), vec![b'\n'; LONGEST as usize]].concat();
-        assert_eq!(rewrite(&long, A), None);
+        assert_eq!(rewrite(&long, A, false), None);
     }
 
     #[test]
