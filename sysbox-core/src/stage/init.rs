@@ -61,7 +61,6 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Optio
     let path = "/proc/self/oom_score_adj";
     let score =
         plan.process.oom_floor.then(|| File::options().write(true).open(path).op_at("open", path)).transpose()?;
-    let address = names::address(plan);
     expect(stage, &ToInit::Mapped)?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
@@ -100,7 +99,7 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Optio
         std::fs::write(&full, value).op_at(format!("write {value:?} to"), &full)?;
     }
     // Now, before an exec into the waiting container can put something else on /proc.
-    let names = names::Names::open(plan, &root, address);
+    let names = names::Names::open(plan, &root);
     let labels = launch::Labels::open(&plan.process, || Root::open(Path::new("/proc")))?;
     Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score, names })
 }

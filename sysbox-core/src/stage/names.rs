@@ -18,30 +18,20 @@ use std::path::Path;
 
 /// Docker's resolver.
 const DOCKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-/// From the blocks for documentation (RFC 5737), which nobody uses and which are not private ones that networks inside might
-/// take. There are two, because in a container within a container the resolver of the inner engine asks the outer one at its address:
-/// that one must not lead back to itself.
-const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 53), Ipv4Addr::new(198, 51, 100, 53)];
+/// The resolver's other address: from a block for documentation (RFC 5737), which nobody uses and no private network inside takes.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 /// Longest file that is looked at.
 const LONGEST: u64 = 1 << 16;
 
 /// What may have to be done at the start, opened while nothing inside can put something else in its place.
 #[derive(Debug)]
 pub(super) struct Names {
-    address: Ipv4Addr,
     /// Whether the host name has a domain, which the C library searches where resolv.conf names none.
     search: bool,
     resolv_conf: File,
     udp: File,
     tcp: File,
     route_localnet: File,
-}
-
-/// The address to use, by the creator's resolv.conf. To be called where that still is to be seen.
-pub(super) fn address(plan: &Plan) -> Option<Ipv4Addr> {
-    target(plan)?;
-    let creators = read(&File::open("/etc/resolv.conf").ok()?).unwrap_or_default();
-    Some(choose(&creators))
 }
 
 /// Where the engine has put a resolv.conf that it keeps for this container alone; a file of the user's is not ours to change.
@@ -53,11 +43,10 @@ fn target(plan: &Plan) -> Option<&Path> {
 
 impl Names {
     /// `None` where the engine gives no file, or nothing may be changed.
-    pub(super) fn open(plan: &Plan, root: &Root, address: Option<Ipv4Addr>) -> Option<Names> {
+    pub(super) fn open(plan: &Plan, root: &Root) -> Option<Names> {
         let names = || -> Result<Option<Names>> {
-            let (Some(target), Some(address)) = (target(plan), address) else { return Ok(None) };
+            let Some(target) = target(plan) else { return Ok(None) };
             Ok(Some(Names {
-                address,
                 search: plan.hostname.as_ref().is_some_and(|h| h.contains('.')),
                 resolv_conf: root.update(target)?,
                 udp: root.read(Path::new("/proc/net/udp"))?,
@@ -82,15 +71,15 @@ impl Names {
 
     fn try_provide(&mut self) -> Result<()> {
         let path = "/etc/resolv.conf";
-        let Some(changed) = rewrite(&read(&self.resolv_conf).op_at("read", path)?, self.address, self.search) else {
+        let Some(changed) = rewrite(&read(&self.resolv_conf).op_at("read", path)?, self.search) else {
             return Ok(());
         };
         let port = |file: &File, path, state| Ok(port(&read(file).op_at("read", path)?, state));
         let udp = port(&self.udp, "/proc/net/udp", UNCONNECTED)?;
         let tcp = port(&self.tcp, "/proc/net/tcp", LISTEN)?;
         let (Some(udp), Some(tcp)) = (udp, tcp) else { return Ok(()) };
-        rules::table(self.address, udp, tcp).commit().op("make nf_tables rules")?;
-        netlink::add_loopback_address(self.address).op("add an address to lo")?;
+        rules::table(udp, tcp).commit().op("make nf_tables rules")?;
+        netlink::add_loopback_address(ADDRESS).op("add an address to lo")?;
         self.route_localnet.write_all(b"1").op_at("write", "/proc/sys/net/ipv4/conf/default/route_localnet")?;
         let len = changed.len() as u64;
         let file = &mut self.resolv_conf;
@@ -104,12 +93,6 @@ fn read(file: &File) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The first address that the creator's resolv.conf does not name.
-fn choose(creators: &[u8]) -> Ipv4Addr {
-    let taken = |a: &Ipv4Addr| creators.split(|b| *b == b'\n').any(|l| nameserver(l) == Some(*a));
-    ADDRESSES.into_iter().find(|a| !taken(a)).unwrap_or(ADDRESSES[0])
-}
-
 /// The IPv4 address that a line of resolv.conf names as a server.
 fn nameserver(line: &[u8]) -> Option<Ipv4Addr> {
     let line = std::str::from_utf8(line).ok()?;
@@ -121,7 +104,7 @@ fn nameserver(line: &[u8]) -> Option<Ipv4Addr> {
 ///
 /// Docker adds `ndots:0`: names without a dot are tried as they are before domains are searched. Where there are none to
 /// search, that says nothing; but Docker inside takes it for the user's wish that such names are never asked of others.
-fn rewrite(resolv_conf: &[u8], address: Ipv4Addr, search: bool) -> Option<Vec<u8>> {
+fn rewrite(resolv_conf: &[u8], search: bool) -> Option<Vec<u8>> {
     if resolv_conf.len() as u64 >= LONGEST {
         return None;
     }
@@ -141,7 +124,7 @@ fn rewrite(resolv_conf: &[u8], address: Ipv4Addr, search: bool) -> Option<Vec<u8
         let mut all = words(line);
         if nameserver(line) == Some(DOCKER) {
             found = true;
-            made.push(format!("nameserver {address}").into_bytes());
+            made.push(format!("nameserver {ADDRESS}").into_bytes());
         } else if !search && all.first().is_some_and(|k| k == "options") && all.iter().any(|o| o == "ndots:0") {
             all.retain(|o| o != "ndots:0");
             if all.len() > 1 {
@@ -175,17 +158,15 @@ fn port(table: &[u8], state: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    const A: Ipv4Addr = ADDRESSES[0];
-
     #[test]
     fn only_dockers_server_is_replaced() {
         let given = b"# made by Docker\nsearch example.org\nnameserver 127.0.0.11\noptions edns0 ndots:0\n";
-        let made = rewrite(given, A, false).unwrap();
+        let made = rewrite(given, false).unwrap();
         assert_eq!(made, b"# made by Docker\nsearch example.org\nnameserver 192.0.2.53\noptions edns0 ndots:0\n");
-        assert_eq!(rewrite(&made, A, false), None);
-        assert_eq!(rewrite(b"  nameserver\t127.0.0.11", A, false).unwrap(), b"nameserver 192.0.2.53");
+        assert_eq!(rewrite(&made, false), None);
+        assert_eq!(rewrite(b"  nameserver\t127.0.0.11", false).unwrap(), b"nameserver 192.0.2.53");
         assert_eq!(
-            rewrite(b"nameserver 127.0.0.11\nnameserver ::1\n\xff\n", A, false).unwrap(),
+            rewrite(b"nameserver 127.0.0.11\nnameserver ::1\n\xff\n", false).unwrap(),
             b"nameserver 192.0.2.53\nnameserver ::1\n\xff\n"
         );
     }
@@ -193,8 +174,7 @@ mod tests {
     #[test]
     fn names_without_dots_are_asked_inside_where_that_changes_nothing_here() {
         let made = |given: &str, search| {
-            String::from_utf8(rewrite(format!("nameserver 127.0.0.11\n{given}").as_bytes(), A, search).unwrap())
-                .unwrap()
+            String::from_utf8(rewrite(format!("nameserver 127.0.0.11\n{given}").as_bytes(), search).unwrap()).unwrap()
         };
         let is = |rest: &str| format!("nameserver 192.0.2.53\n{rest}");
         assert_eq!(made("options ndots:0\n", false), is(""));
@@ -222,17 +202,10 @@ mod tests {
             "nameserver\n127.0.0.11\n",
             "nameserver ::ffff:127.0.0.11\n",
         ] {
-            assert_eq!(rewrite(other.as_bytes(), A, false), None, "{other:?}");
+            assert_eq!(rewrite(other.as_bytes(), false), None, "{other:?}");
         }
         let long = [b"nameserver 127.0.0.11\n".to_vec(), vec![b'\n'; LONGEST as usize]].concat();
-        assert_eq!(rewrite(&long, A, false), None);
-    }
-
-    #[test]
-    fn containers_within_containers_take_turns() {
-        assert_eq!(choose(b"nameserver 8.8.8.8\n"), ADDRESSES[0]);
-        assert_eq!(choose(b"nameserver 192.0.2.53\n"), ADDRESSES[1]);
-        assert_eq!(choose(b"nameserver 198.51.100.53\n"), ADDRESSES[0]);
+        assert_eq!(rewrite(&long, false), None);
     }
 
     #[test]

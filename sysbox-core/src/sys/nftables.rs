@@ -236,3 +236,91 @@ fn body(family: u8, resource: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
     let [high, low] = resource.to_be_bytes();
     [vec![family, 0, high, low], attributes.concat()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// nft(8) lists it as `meta l4proto udp`.
+    #[test]
+    fn bytes_of_a_rule() {
+        let mut t = Table::new("t");
+        t.rule("c", &[load(Load::MetaL4proto, Reg(0)), equal(Reg(0), &[17])]);
+        let batch = t.batch();
+        let kinds: Vec<_> = batch.iter().map(|m| (m.kind, m.flags)).collect();
+        assert_eq!(kinds, [(0x10, 0), (0xa00, 0x604), (0xa06, 0xc04), (0x11, 0)]);
+        assert_eq!(batch[0].body, [0, 0, 0, 10]);
+        assert_eq!(batch[1].body, [2, 0, 0, 0, 6, 0, 1, 0, b't', 0, 0, 0]);
+        #[rustfmt::skip]
+        let rule = [
+            2, 0, 0, 0,
+            6, 0, 1, 0, b't', 0, 0, 0,
+            6, 0, 2, 0, b'c', 0, 0, 0,
+            84, 0, 4, 0x80,
+                36, 0, 1, 0x80,
+                    9, 0, 1, 0, b'm', b'e', b't', b'a', 0, 0, 0, 0,
+                    20, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 8, 8, 0, 2, 0, 0, 0, 0, 16,
+                44, 0, 1, 0x80,
+                    8, 0, 1, 0, b'c', b'm', b'p', 0,
+                    32, 0, 2, 0x80,
+                        8, 0, 1, 0, 0, 0, 0, 8,
+                        8, 0, 2, 0, 0, 0, 0, 0,
+                        12, 0, 3, 0x80, 5, 0, 1, 0, 17, 0, 0, 0,
+        ];
+        assert_eq!(batch[2].body[..], rule);
+    }
+
+    #[test]
+    fn bytes_of_a_chain_and_a_drop() {
+        let mut t = Table::new("t");
+        t.chain("c", "nat", Hook::LocalOut, -101);
+        #[rustfmt::skip]
+        let chain = [
+            2, 0, 0, 0,
+            6, 0, 1, 0, b't', 0, 0, 0,
+            6, 0, 3, 0, b'c', 0, 0, 0,
+            20, 0, 4, 0x80, 8, 0, 1, 0, 0, 0, 0, 3, 8, 0, 2, 0, 0xff, 0xff, 0xff, 0x9b,
+            8, 0, 7, 0, b'n', b'a', b't', 0,
+        ];
+        assert_eq!(t.batch()[2].body[..], chain);
+        #[rustfmt::skip]
+        let expected = [
+            48, 0, 1, 0x80,
+            14, 0, 1, 0, b'i', b'm', b'm', b'e', b'd', b'i', b'a', b't', b'e', 0, 0, 0,
+            28, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 0,
+            16, 0, 2, 0x80, 12, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 0,
+        ];
+        assert_eq!(drop_packet(), expected);
+    }
+
+    #[test]
+    fn bytes_of_a_map() {
+        let mut t = Table::new("t");
+        t.set("m", (12, 1), Some((13, 2)));
+        t.element("m", &[17], Some(&[0xcf, 0xb6]));
+        let batch = t.batch();
+        #[rustfmt::skip]
+        let map = [
+            2, 0, 0, 0,
+            6, 0, 1, 0, b't', 0, 0, 0,
+            6, 0, 2, 0, b'm', 0, 0, 0,
+            8, 0, 3, 0, 0, 0, 0, 0x28,
+            8, 0, 4, 0, 0, 0, 0, 12,
+            8, 0, 5, 0, 0, 0, 0, 1,
+            8, 0, 6, 0, 0, 0, 0, 13,
+            8, 0, 7, 0, 0, 0, 0, 2,
+            8, 0, 10, 0, 0, 0, 0, 1,
+        ];
+        assert_eq!(batch[2].body[..], map);
+        #[rustfmt::skip]
+        let element = [
+            2, 0, 0, 0,
+            6, 0, 1, 0, b't', 0, 0, 0,
+            6, 0, 2, 0, b'm', 0, 0, 0,
+            32, 0, 3, 0x80, 28, 0, 1, 0x80,
+                12, 0, 1, 0x80, 5, 0, 1, 0, 17, 0, 0, 0,
+                12, 0, 2, 0x80, 6, 0, 1, 0, 0xcf, 0xb6, 0, 0,
+        ];
+        assert_eq!(batch[3].body[..], element);
+    }
+}

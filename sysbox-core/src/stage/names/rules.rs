@@ -21,7 +21,6 @@
 //! ports that were found at the start, or that were last seen to be used since.
 
 use crate::sys::nftables::*;
-use std::net::Ipv4Addr;
 
 const LOOPBACK_NET: [u8; 1] = [127];
 const SADDR: u32 = 12;
@@ -40,8 +39,8 @@ const R0: Reg = Reg(0);
 const R1: Reg = Reg(1);
 
 /// All of them; the ports are those on which Docker's resolver listens.
-pub(super) fn table(address: Ipv4Addr, udp: u16, tcp: u16) -> Table {
-    let (own, docker, lo) = (address.octets(), super::DOCKER.octets(), crate::sys::netlink::LO.to_ne_bytes());
+pub(super) fn table(udp: u16, tcp: u16) -> Table {
+    let (own, docker, lo) = (super::ADDRESS.octets(), super::DOCKER.octets(), crate::sys::netlink::LO.to_ne_bytes());
     let mut t = Table::new("sysbox");
     t.set("ports", (INET_PROTO, 1), Some((INET_SERVICE, 2)));
     t.set("known", (INET_PROTO << 6 | INET_SERVICE, 8), None);
