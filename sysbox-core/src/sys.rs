@@ -12,6 +12,7 @@ pub(crate) mod mount;
 pub(crate) mod net;
 pub(crate) mod netlink;
 pub(crate) mod nftables;
+pub(crate) mod ns;
 pub(crate) mod pidfd;
 pub(crate) mod pty;
 pub(crate) mod seccomp;

@@ -116,7 +116,10 @@ pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
             return Err(e);
         }
     }
-    let Some(signals) = signals else { return Ok(0) };
+    let Some(signals) = signals else {
+        child.leave();
+        return Ok(0);
+    };
     foreground::watch(&signals, child.pidfd(), terminal, |s| child.kill(s))?;
     child.wait().map(|e| e.code() as u8)
 }

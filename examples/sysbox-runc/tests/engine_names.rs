@@ -167,8 +167,11 @@ fn names_outlive_the_engine() {
         site.engine.docker(&["exec", "sys", "sh", "-c", "grep -h 0B00007F /proc/net/udp | awk '{print $2}'"]).ok().out
     };
     let before = ports();
+    // In good order: a containerd that is about to die would be taken for one that runs.
+    let pid = std::fs::read_to_string(site.engine.path("dockerd.pid")).unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(wait_for(STEP, || !site.engine.path("dockerd.pid").exists()), "dockerd ends");
     site.engine.kill();
-    std::fs::remove_file(site.engine.path("dockerd.pid")).unwrap();
     site.engine.launch();
     assert_ne!(before, ports(), "the resolver has other ports now");
     // By Docker's own rules; from this on ours know.
@@ -194,7 +197,7 @@ fn loopback_stays_closed() {
         &["--sysctl", "net.ipv4.conf.all.route_localnet=1"],
         "mkdir /www; echo open >/www/index.html; exec httpd -f -h /www -p 127.0.0.1:80",
     );
-    run("peer", &["--privileged"], "sleep 1000");
+    run("peer", &["--cap-add", "NET_ADMIN", "--sysctl", "net.ipv4.conf.all.route_localnet=1"], "sleep 1000");
     let mut inner = site.inner();
     let serve = "mkdir /www && echo sys >/www/index.html && busybox httpd -h /www -p 127.0.0.1:80 && busybox httpd -h /www -p 8080
         echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet && busybox wget -qO- http://127.0.0.1/";
@@ -219,7 +222,7 @@ fn loopback_stays_closed() {
     // From a container inside.
     let trick = |to: &str| {
         format!(
-        "docker run --rm --privileged busybox sh -c '{sysctl}; ip route add 127.0.0.1/32 via $(ip route | sed -n \"s/^default via //p\" | cut -d\" \" -f1); timeout 5 wget -qO- http://{to}/ || echo closed'"
+        "docker run --rm --privileged busybox sh -c 'echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet; {turn}; ip route add 127.0.0.1/32 via $(ip route | sed -n \"s/^default via //p\" | cut -d\" \" -f1); timeout 5 wget -qO- http://{to}/ || echo closed'"
     )
     };
     inner.prints("by the bridge's address", &trick("172.17.0.1:8080"), "sys");

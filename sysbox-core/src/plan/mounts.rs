@@ -1,6 +1,7 @@
 //! Which mounts a container gets, which of them are locked, and in what order.
 
 use super::check::is_default_path;
+use super::settings::Settings;
 use super::{devices, options, Mount, MountAttrs, What};
 use crate::cgroup::{Layout, Version};
 use crate::error::{Error, Kind, Result};
@@ -18,6 +19,7 @@ const HARDENED: Attrs = Attrs::NOSUID.union(Attrs::NODEV).union(Attrs::NOEXEC);
 pub(super) struct Sets {
     pub(super) locked: Vec<Mount>,
     pub(super) attached: Vec<Mount>,
+    pub(super) exclusive: Vec<PathBuf>,
 }
 
 pub(super) fn plan(
@@ -25,6 +27,7 @@ pub(super) fn plan(
     bundle: &Path,
     facts: &Facts,
     maps: &Maps,
+    settings: &Settings,
     systemd: bool,
     notes: &mut Vec<String>,
 ) -> Result<Sets> {
@@ -34,7 +37,7 @@ pub(super) fn plan(
     let mut own = Own::default();
     for (i, m) in spec.oci().mounts().as_deref().unwrap_or_default().iter().enumerate() {
         let name = || format!("mounts[{i}] {}", m.destination().display());
-        let planned = one(m, bundle, facts, maps, &mut own).and_then(|planned| match &planned {
+        let planned = one(m, bundle, facts, (maps, settings), &mut own).and_then(|planned| match &planned {
             Some(mount) if locks(mount) => refuse_hidden(&mount.target).map(|()| planned),
             _ => Ok(planned),
         });
@@ -75,7 +78,8 @@ pub(super) fn plan(
     // The host's side mounts it.
     let dev_options = dev_options.iter().map(|o| outside(o, maps)).collect::<Result<_>>()?;
     let devices = linux.devices();
-    let mut sets = Sets { locked: vec![at("/dev", What::Spare)], attached: Vec::new() };
+    let mut sets =
+        Sets { locked: vec![at("/dev", What::Spare)], attached: Vec::new(), exclusive: exclusive(facts, &wanted) };
     let dev = devices::dev(dev_options, devices.as_deref().unwrap_or_default(), terminal)?;
     sets.locked.push(with(at("/dev", dev), Attrs::NOSUID | Attrs::NOEXEC));
     sets.locked.push(with(at("/proc", What::Proc), HARDENED));
@@ -90,7 +94,8 @@ pub(super) fn plan(
 
 /// Real file systems for engines inside, but where the configuration has something of its own, or wants nothing written.
 fn inner_data(spec: &Spec, facts: &Facts, wanted: &[Mount]) -> Vec<Mount> {
-    if spec.oci().root().as_ref().is_some_and(|r| r.readonly().unwrap_or(false)) {
+    let writable = facts.overlay.as_ref().is_some_and(|o| o.upper.is_some());
+    if !writable || spec.oci().root().as_ref().is_some_and(|r| r.readonly().unwrap_or(false)) {
         return Vec::new();
     }
     let free = |dir: &&PathBuf| !wanted.iter().any(|m| dir.starts_with(&m.target));
@@ -103,6 +108,16 @@ fn inner_data(spec: &Spec, facts: &Facts, wanted: &[Mount]) -> Vec<Mount> {
     facts.inner_dirs.iter().filter(free).map(mount).collect()
 }
 
+/// Sources of writable binds where engines inside keep their data.
+fn exclusive(facts: &Facts, wanted: &[Mount]) -> Vec<PathBuf> {
+    let writable = wanted.iter().filter(|m| !(m.attrs.set | m.attrs.set_all).contains(Attrs::RDONLY));
+    let source = |m: &Mount| match &m.what {
+        What::Bind { source, .. } if facts.inner_dirs.contains(&m.target) => Some(source.clone()),
+        _ => None,
+    };
+    writable.filter_map(source).collect()
+}
+
 /// What the configuration says of mounts that every container has anyway.
 #[derive(Debug, Default)]
 struct Own {
@@ -112,7 +127,13 @@ struct Own {
 }
 
 /// One mount of the configuration; `None` if a mount that every container has takes its place.
-fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own) -> Result<Option<Mount>> {
+fn one(
+    m: &oci::Mount,
+    bundle: &Path,
+    facts: &Facts,
+    shift: (&Maps, &Settings),
+    own: &mut Own,
+) -> Result<Option<Mount>> {
     let raw = Path::new("/").join(m.destination());
     let target = facts.targets.get(&raw).cloned().map_or_else(|| normalize(&raw), Ok)?;
     let fstype = m.typ().as_deref().unwrap_or_default();
@@ -130,7 +151,7 @@ fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own)
             return Err(Error::new(Kind::Refused, "a bind of control groups would reach those of others")
                 .hint("remove it: the container has its own below /sys/fs/cgroup"));
         }
-        return bind(m, target, opts, bundle, facts, maps).map(Some);
+        return bind(m, target, opts, bundle, facts, shift).map(Some);
     }
     match (name, fstype) {
         ("/proc", "proc") | ("/sys", "sysfs") | ("/dev/mqueue", "mqueue") => return Ok(None),
@@ -185,7 +206,7 @@ fn bind(
     opts: options::Options,
     bundle: &Path,
     facts: &Facts,
-    maps: &Maps,
+    (maps, settings): (&Maps, &Settings),
 ) -> Result<Mount> {
     let source = m.source().as_ref().ok_or_else(|| Error::invalid("a bind without a source"))?;
     let source = bundle.join(source);
@@ -200,7 +221,10 @@ fn bind(
     // A socket or device would give container root what host root may do with it; what belongs to the container's IDs
     // already needs no mapping, and would show as nobody's with one.
     let shifted = maps.uid.to_inside(fact.uid).is_some();
-    let idmap = !shifted && matches!(fact.kind, FileKind::Dir | FileKind::File);
+    let asked = |list: &[PathBuf]| list.iter().any(|p| p == m.destination() || *p == target);
+    let mappable = matches!(fact.kind, FileKind::Dir | FileKind::File)
+        || fact.kind == FileKind::Socket && asked(&settings.mapped_sockets);
+    let idmap = !shifted && mappable && !asked(&settings.unmapped);
     let node = if fact.kind == FileKind::Dir { Node::Dir } else { Node::File };
     let recursive = opts.bind.unwrap_or(false);
     Ok(Mount { target, what: What::Bind { source, recursive, idmap, node }, attrs: opts.attrs, why: None })
