@@ -1,9 +1,10 @@
 //! Names through a resolver of the engine's that listens on the loopback, for engines inside.
 //!
 //! On its own networks, Docker gives a container `nameserver 127.0.0.11`: a resolver of its own, which listens there on
-//! two random ports and is reached through translation rules for what is sent from inside. An engine inside cannot give that address on,
-//! for in its containers the loopback is another one, and gives them public resolvers instead. So the container gets
-//! an address for the same resolver that is good for every network inside ([`rules`]), and its resolv.conf names that.
+//! two random ports and is reached through translation rules for what is sent from inside. An engine inside cannot give
+//! that address on, for in its containers the loopback is another one, and gives them public resolvers instead. So the
+//! container gets an address for the same resolver that is good for every network inside ([`rules`]), and its
+//! resolv.conf names that.
 
 mod rules;
 
@@ -18,8 +19,9 @@ use std::path::Path;
 
 /// Docker's resolver.
 const DOCKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-/// The resolver's other address: from a block for documentation (RFC 5737), which nobody uses and no private network inside takes.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
+/// The resolver's other address: from a block for documentation (RFC 5737), which is routed nowhere and is not a private
+/// one that a network inside might take. It is the one address that the container does not reach outside any more.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 53);
 /// Longest file that is looked at.
 const LONGEST: u64 = 1 << 16;
 
@@ -34,7 +36,7 @@ pub(super) struct Names {
     route_localnet: File,
 }
 
-/// Where the engine has put a resolv.conf that it keeps for this container alone; a file of the user's is not ours to change.
+/// Where the engine has put a resolv.conf that it keeps for this container alone; a user's file is not ours to change.
 fn target(plan: &Plan) -> Option<&Path> {
     let own = Path::new(&plan.id).join("resolv.conf");
     let is_it = |m: &&crate::plan::Mount| matches!(&m.what, What::Bind { source, .. } if source.ends_with(&own));
@@ -51,8 +53,8 @@ impl Names {
                 resolv_conf: root.update(target)?,
                 udp: root.read(Path::new("/proc/net/udp"))?,
                 tcp: root.read(Path::new("/proc/net/tcp"))?,
-                // Of interfaces that do not exist yet, so of those that software inside makes. The engine's keep what they have: there the kernel
-                // itself goes on to drop what comes for the loopback.
+                // Of interfaces that do not exist yet, so of those that software inside makes. Those that do keep
+                // what they have: there the kernel itself goes on to drop what comes for the loopback.
                 route_localnet: root.write(Path::new("/proc/sys/net/ipv4/conf/default/route_localnet"))?,
             }))
         };
@@ -100,7 +102,8 @@ fn nameserver(line: &[u8]) -> Option<Ipv4Addr> {
     (words.next()? == "nameserver").then_some(words.next()?)?.parse().ok()
 }
 
-/// The file with our address in place of Docker's resolver; `None` if it does not name that, or is too long to be looked at whole.
+/// The file with our address in place of Docker's resolver; `None` if it does not name that, or is too long to be looked
+/// at whole.
 ///
 /// Docker adds `ndots:0`: names without a dot are tried as they are before domains are searched. Where there are none to
 /// search, that says nothing; but Docker inside takes it for the user's wish that such names are never asked of others.
@@ -162,12 +165,12 @@ mod tests {
     fn only_dockers_server_is_replaced() {
         let given = b"# made by Docker\nsearch example.org\nnameserver 127.0.0.11\noptions edns0 ndots:0\n";
         let made = rewrite(given, false).unwrap();
-        assert_eq!(made, b"# made by Docker\nsearch example.org\nnameserver 192.0.2.53\noptions edns0 ndots:0\n");
+        assert_eq!(made, b"# made by Docker\nsearch example.org\nnameserver 198.51.100.53\noptions edns0 ndots:0\n");
         assert_eq!(rewrite(&made, false), None);
-        assert_eq!(rewrite(b"  nameserver\t127.0.0.11", false).unwrap(), b"nameserver 192.0.2.53");
+        assert_eq!(rewrite(b"  nameserver\t127.0.0.11", false).unwrap(), b"nameserver 198.51.100.53");
         assert_eq!(
             rewrite(b"nameserver 127.0.0.11\nnameserver ::1\n\xff\n", false).unwrap(),
-            b"nameserver 192.0.2.53\nnameserver ::1\n\xff\n"
+            b"nameserver 198.51.100.53\nnameserver ::1\n\xff\n"
         );
     }
 
@@ -176,7 +179,7 @@ mod tests {
         let made = |given: &str, search| {
             String::from_utf8(rewrite(format!("nameserver 127.0.0.11\n{given}").as_bytes(), search).unwrap()).unwrap()
         };
-        let is = |rest: &str| format!("nameserver 192.0.2.53\n{rest}");
+        let is = |rest: &str| format!("nameserver 198.51.100.53\n{rest}");
         assert_eq!(made("options ndots:0\n", false), is(""));
         assert_eq!(made("search .\noptions edns0 ndots:0 trust-ad\n", false), is("search .\noptions edns0 trust-ad\n"));
         for (kept, search) in [

@@ -189,7 +189,7 @@ impl Table {
         self.push(NFT_MSG_NEWRULE, netlink::NLM_F_APPEND, &parts);
     }
 
-    /// A set that packets change. `types` and lengths are of the key, and of the value if it is a map; nft(8) shows elements by the types.
+    /// A set that packets change: type and length of its key, and of its value if it is a map. Types are for nft(8) only.
     pub(crate) fn set(&mut self, name: &str, (key, key_len): (u32, u32), data: Option<(u32, u32)>) {
         let map = if data.is_some() { NFT_SET_MAP } else { 0 };
         let mut parts = vec![
@@ -225,7 +225,8 @@ impl Table {
     /// Makes it, in the network namespace of the caller.
     ///
     /// # Errors
-    /// `EEXIST` if there is one of that name; `EPROTONOSUPPORT`, `EOPNOTSUPP` or `ENOENT` if the kernel lacks nf_tables or a part of it.
+    /// `EEXIST` if there is one of that name; `EPROTONOSUPPORT`, `EOPNOTSUPP` or `ENOENT` if the kernel lacks nf_tables
+    /// or a part of it.
     pub(crate) fn commit(self) -> io::Result<()> {
         netlink::transact(Some(rustix::net::netlink::NETFILTER), &self.batch())
     }

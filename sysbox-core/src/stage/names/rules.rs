@@ -11,14 +11,15 @@
 //!   chain bound  { nat output        the same }
 //!   chain ask    { output -300       ip saddr A ip daddr A P dport 53 ip daddr set 127.0.0.11 }
 //!   chain answer { input 300         iif lo ip saddr 127.0.0.11 ip daddr A P sport 53 ip saddr set A }
-//!   chain learn  { input 0           iif lo ip daddr 127.0.0.11 P, ct original ip daddr 127.0.0.11, ct original proto-dst 53,
-//!                                    P . dport not in known: replace ports[P]; add to known }
+//!   chain learn  { input 0           iif lo ip daddr 127.0.0.11 P ct original ip daddr 127.0.0.11
+//!                                    ct original proto-dst 53, P . dport not in known:
+//!                                    replace ports[P], add to known }
 //! }
 //! ```
-//! What is sent from inside itself is addressed to 127.0.0.11 before connections are tracked, and then is Docker's own rules' to
-//! translate, whatever ports they say: these change when dockerd restarts and leaves containers running. Those rules see
-//! nothing of what comes from networks inside, and a connection is translated once only. So that is translated here, to the
-//! ports that were found at the start, or that were last seen to be used since.
+//! What the container itself sends is addressed to 127.0.0.11 before connections are tracked, and then is Docker's own
+//! rules' to translate, whatever ports they say: these change when dockerd restarts and leaves containers running. Those
+//! rules see nothing of what comes from networks inside, and a connection is translated once only. So that is
+//! translated here, to the ports that were found at the start, or that were last seen to be used since.
 
 use crate::sys::nftables::*;
 
