@@ -10,6 +10,7 @@ use common::{wait_for, Done};
 use std::fs::File;
 
 const IMAGE: &str = "docker-bookworm";
+const NEWER: &str = "docker-trixie";
 
 /// The service: its certificates, those of its clients last, and the engine. Like the image that GitLab's users take for it.
 const SERVICE: &str = r#"
@@ -71,6 +72,8 @@ const JOB_SAYS: &str = "0:0 1000:1000 0:0\noverlay2\npage\npage\nsource\nended 5
 struct Job<'a> {
     engine: &'a Engine,
     name: &'a str,
+    /// Of the service and the job.
+    image: &'a str,
     /// What `runtime` in the runner's configuration becomes.
     runtime: &'a [&'a str],
     /// Of all containers of the job.
@@ -79,10 +82,10 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// With volumes of its own for the sources, what is cached, and the clients' certificates.
-    fn new(engine: &'a Engine, name: &'a str, runtime: &'a [&'a str]) -> Self {
+    fn new(engine: &'a Engine, name: &'a str, image: &'a str, runtime: &'a [&'a str]) -> Self {
         let binds = [("builds", "/builds"), ("cache", "/cache"), ("certs", "/certs/client")];
         let binds = binds.iter().map(|(v, target)| format!("{name}-{v}:{target}")).collect();
-        Job { engine, name, runtime, binds }
+        Job { engine, name, image, runtime, binds }
     }
 
     fn container(&self, kind: &str) -> String {
@@ -103,7 +106,7 @@ impl<'a> Job<'a> {
         let mut args = self.args("run", &name);
         args.push("-d");
         args.extend(options);
-        args.extend([IMAGE, "sh", "-c", SERVICE]);
+        args.extend([self.image, "sh", "-c", SERVICE]);
         self.engine.docker(&args).ok();
         name
     }
@@ -136,12 +139,12 @@ impl<'a> Job<'a> {
     fn pass(&self, of_service: &[&str], of_others: &[&str]) {
         let service = self.service(of_service);
         let said = || self.engine.docker(&["logs", &service]).err;
-        let wait = self.create("wait", IMAGE, of_others);
+        let wait = self.create("wait", self.image, of_others);
         let waited = self.stage(&wait, WAIT);
         assert_eq!(waited.code, 0, "{}: {}\n{}", waited.out, waited.err, said());
         let helper = self.create("predefined", "busybox", of_others);
         self.stage(&helper, CLONE).ok();
-        let build = self.create("build", IMAGE, of_others);
+        let build = self.create("build", self.image, of_others);
         let done = self.stage(&build, JOB);
         assert_eq!((done.code, done.text()), (0, JOB_SAYS), "{}\n{}", done.err, said());
         // after_script, then what archives: the same containers again.
@@ -169,7 +172,7 @@ fn a_job_and_its_docker_service() {
     let Some(engine) = Engine::shared("a_job_and_its_docker_service") else { return };
     engine.image("busybox");
     engine.image(IMAGE);
-    let job = Job::new(&engine, "article", &["--runtime=sysbox-runc"]);
+    let job = Job::new(&engine, "article", IMAGE, &["--runtime=sysbox-runc"]);
     engine.docker(&["network", "create", "article"]).ok();
     job.pass(&["--network", "article", "--network-alias", "docker"], &["--network", "article"]);
     // What the host has of it is root's and the users', as if there were no container.
@@ -190,14 +193,14 @@ fn an_unmodified_runner() {
     let default = [("default-runtime", "sysbox-runc".into())];
     let Some(engine) = Engine::start("an_unmodified_runner", &default) else { return };
     engine.image("busybox");
-    engine.image(IMAGE);
-    let job = Job::new(&engine, "own", &[]);
+    engine.image(NEWER);
+    let job = Job::new(&engine, "own", NEWER, &[]);
     engine.docker(&["network", "create", "own"]).ok();
     job.pass(&["--network", "own", "--network-alias", "docker"], &["--network", "own", "--network-alias", "build"]);
     job.clean_up();
     engine.docker(&["network", "rm", "own"]).ok();
 
-    let job = Job::new(&engine, "linked", &[]);
+    let job = Job::new(&engine, "linked", NEWER, &[]);
     job.pass(&[], &["--link", "linked-docker-0:docker"]);
     job.clean_up();
     assert!(wait_for(STEP, || engine.leavings().is_empty()), "{}", engine.leavings());
@@ -289,7 +292,7 @@ fn the_inner_cache_kept_between_jobs() {
     std::fs::create_dir(&cache).unwrap();
     // A runner's volumes are given to every container of a job.
     let with_cache = |name| {
-        let mut job = Job::new(&engine, name, &["--runtime=sysbox-runc"]);
+        let mut job = Job::new(&engine, name, IMAGE, &["--runtime=sysbox-runc"]);
         job.binds.push(format!("{}:/var/lib/docker", cache.display()));
         job
     };

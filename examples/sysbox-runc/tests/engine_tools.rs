@@ -163,6 +163,21 @@ printf 'FROM busybox\nCOPY . /\nENTRYPOINT ["docker-registry", "serve", "/config
 docker build -q -t registry . >/dev/null
 "#;
 
+/// A registry as a process beside the engine, on the same data, with a certificate; says that.
+const SERVE: &str = r#"
+cd /registry
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=hub.test \
+  -addext subjectAltName=DNS:hub.test -keyout key.pem -out cert.pem 2>/dev/null
+cat >tls.yml <<'END'
+version: 0.1
+storage: {filesystem: {rootdirectory: /var/lib/docker/volumes/blobs/_data}}
+http: {addr: ":5443", tls: {certificate: /registry/cert.pem, key: /registry/key.pem}}
+END
+setsid docker-registry serve tls.yml </dev/null >/var/log/registry.log 2>&1 &
+for i in $(seq 100); do grep -q 'listening on' /var/log/registry.log && break; sleep 0.1; done
+cat cert.pem
+"#;
+
 /// To be called with what a registry answers under.
 const ANSWERS: &str =
     "answers() { for i in $(seq 100); do timeout 5 busybox wget -qO- $1/v2/ >/dev/null && return; sleep 0.1; done; return 1; };";
@@ -193,18 +208,8 @@ fn registries_inside() {
     );
     inner.prints("it goes, its volume stays", "docker rm -f hub", "hub");
 
-    // The same data, by a process of the system container that others reach by its name, with a certificate.
-    let serve = format!(
-        "cd /registry && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=hub.test -addext subjectAltName=DNS:hub.test -keyout key.pem -out cert.pem 2>/dev/null
-        cat >tls.yml <<'END'
-version: 0.1
-storage: {{filesystem: {{rootdirectory: /var/lib/docker/volumes/blobs/_data}}}}
-http: {{addr: ':5443', tls: {{certificate: /registry/cert.pem, key: /registry/key.pem}}}}
-END
-        setsid docker-registry serve tls.yml </dev/null >/var/log/registry.log 2>&1 &
-        for i in $(seq 100); do grep -q 'listening on' /var/log/registry.log && break; sleep 0.1; done; cat /registry/cert.pem"
-    );
-    let done = engine.docker(&["exec", machine.name, "sh", "-c", &serve]).ok();
+    // Others reach it by its name.
+    let done = engine.docker(&["exec", machine.name, "sh", "-c", SERVE]).ok();
     let cert = done.text();
     let Some(other) = Machine::new("registries_other", &["--network", &network]) else { return };
     let mut peer = other.inner();

@@ -179,6 +179,8 @@ impl Drop for Engine {
                     args.extend(all.split_whitespace());
                     let _ = self.client(&args).output();
                 }
+                // Their bridges would outlive the engine.
+                let _ = self.client(&["network", "prune", "-f"]).output();
                 let _ = nix::sys::signal::kill(running.pid(), nix::sys::signal::Signal::SIGTERM);
                 let _ = running.try_finish(Duration::from_secs(30));
             }
