@@ -193,7 +193,8 @@ fn volumes_of_every_kind() {
     for word in ["overlayfs", "sysbox.skip-uid-shift", "/m"] {
         assert!(refused.err.contains(word), "no {word:?} in {}", refused.err);
     }
-    let asked = run(&["-v", &at("merged", "/m"), "-e", "SYSBOX_SKIP_UID_SHIFT=/m"], "cat /m/f; echo; stat -c %u /m/f").ok();
+    let asked =
+        run(&["-v", &at("merged", "/m"), "-e", "SYSBOX_SKIP_UID_SHIFT=/m"], "cat /m/f; echo; stat -c %u /m/f").ok();
     assert_eq!(asked.text(), "seen\n65534");
 }
 

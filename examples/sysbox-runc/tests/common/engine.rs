@@ -89,6 +89,11 @@ impl Engine {
     /// kill -9.
     pub(crate) fn kill(&self) {
         drop(self.dockerd.lock().unwrap().take());
+        // Its containerd dies with it, a moment later: a new dockerd would take it for alive.
+        let pid = std::fs::read_to_string(self.path("exec/containerd/containerd.pid")).unwrap_or_default();
+        let comm = format!("/proc/{}/comm", pid.trim());
+        let gone = || !std::fs::read_to_string(&comm).is_ok_and(|c| c.starts_with("containerd"));
+        wait_for(Duration::from_secs(20), gone);
     }
 
     /// The client, with this engine.
