@@ -14,6 +14,8 @@ pub(crate) struct Engine {
     name: &'static str,
     bridge: String,
     net: u32,
+    /// Files of the test's directory that are mounted over those of /etc, for dockerd and what it starts.
+    etc: Vec<String>,
     dockerd: Mutex<Option<Running>>,
     images: Mutex<Vec<String>>,
 }
@@ -21,6 +23,15 @@ pub(crate) struct Engine {
 impl Engine {
     /// `None`: the test cannot run here, and stderr says why. `extra` is added to daemon.json.
     pub(crate) fn start(name: &'static str, extra: &[(&str, serde_json::Value)]) -> Option<Engine> {
+        Engine::start_with(name, extra, &[])
+    }
+
+    /// As [`Engine::start`], for an engine that sees other files in /etc: name and content.
+    pub(crate) fn start_with(
+        name: &'static str,
+        extra: &[(&str, serde_json::Value)],
+        etc: &[(&str, &str)],
+    ) -> Option<Engine> {
         let lab = Lab::new(name, "busybox")?;
         for program in ["dockerd", "docker", "ip", "iptables"] {
             let found =
@@ -56,7 +67,12 @@ impl Engine {
         ip(&["link", "add", &bridge, "type", "bridge"]);
         ip(&["addr", "add", &format!("10.{net}.0.1/24"), "dev", &bridge]);
         ip(&["link", "set", &bridge, "up"]);
-        let engine = Engine { lab, name, bridge, net, dockerd: Mutex::default(), images: Mutex::default() };
+        for (file, content) in etc {
+            std::fs::write(lab.path(file), content).unwrap();
+        }
+        let etc = etc.iter().map(|(file, _)| (*file).to_owned()).collect();
+        let (dockerd, images) = (Mutex::default(), Mutex::default());
+        let engine = Engine { lab, name, bridge, net, etc, dockerd, images };
         engine.launch();
         Some(engine)
     }
@@ -76,8 +92,15 @@ impl Engine {
     /// Starts dockerd, also after [`Engine::kill`].
     #[track_caller]
     pub(crate) fn launch(&self) {
-        let mut dockerd = Command::new("dockerd");
-        dockerd.arg("--config-file").arg(self.lab.path("daemon.json")).stdin(Stdio::null());
+        let dir = self.lab.dir.display();
+        let mounts: String = self.etc.iter().map(|f| format!("mount --bind {dir}/{f} /etc/{f} && ")).collect();
+        let script = format!("{mounts}exec dockerd --config-file {dir}/daemon.json");
+        let mut dockerd = Command::new("sh");
+        if !self.etc.is_empty() {
+            dockerd = Command::new("unshare");
+            dockerd.args(["-m", "--propagation", "slave", "sh"]);
+        }
+        dockerd.args(["-c", &script]).stdin(Stdio::null());
         let path = std::env::var("PATH").unwrap_or_default();
         dockerd.env("PATH", format!("{path}:/usr/sbin:/sbin"));
         *self.dockerd.lock().unwrap() = Some(self.lab.spawn(dockerd));
