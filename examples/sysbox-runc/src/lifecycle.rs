@@ -26,7 +26,10 @@ fn refuse_systemd(g: &Global) -> Result<()> {
             Kind::Unsupported,
             "--systemd-cgroup: control groups made by systemd are not supported",
         )
-        .hint("use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts"));
+        .hint(
+            "use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts, cgroup_manager = \"cgroupfs\" in \
+             Podman's containers.conf, SystemdCgroup = false in containerd's options",
+        ));
     }
     Ok(())
 }
@@ -116,7 +119,11 @@ pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
             return Err(e);
         }
     }
-    let Some(signals) = signals else { return Ok(0) };
+    let Some(signals) = signals else {
+        // If it has ended already, its exit status is for the subreaper that becomes its parent (conmon, a shim).
+        std::mem::forget(child);
+        return Ok(0);
+    };
     foreground::watch(&signals, child.pidfd(), terminal, |s| child.kill(s))?;
     child.wait().map(|e| e.code() as u8)
 }
