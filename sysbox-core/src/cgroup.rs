@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! /proc/self/mountinfo ─► Layout ─┐
-//! linux.cgroupsPath ────► path ───┼─► plan() ─► Plan ─► create() ─► join() ─► … ─► Paths::remove()
+//! linux.cgroupsPath ────► path ───┼─► plan() ─► Plan ─► create() ─► Entry ─► … ─► Paths::remove()
 //! linux.resources ──────► limits ─┤               └──► paths() ─► kept in the container's state
 //! device rules ─────────► devices ┘
 //! ```
@@ -32,7 +32,7 @@ pub use devices::{Access, DeviceKind, DeviceRule};
 pub use entry::Entry;
 pub use layout::{Hierarchy, Layout, Version};
 pub use limits::{Limits, Write};
-pub use manager::{create, join, join_self_v1, open_leaf_procs, open_unified_node};
+pub use manager::{create, open_leaf_procs};
 pub use path::container_path;
 pub use paths::{Node, Paths};
 pub use plan::{plan, DeviceProgram, Enable, Plan, LEAF};

@@ -4,13 +4,15 @@
 //! need privilege inside ([`Container::exec`], hooks) are carried out by the stage; this process never enters a namespace.
 //! State and life cycle: the OCI runtime specification, runtime.md.
 
+mod exec;
+
+use crate::cgroup::Paths;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::overlay;
-use crate::plan::process_for_exec;
-use crate::protocol::{Exec, Fd, Reply, Start, StartAnswer, Work};
-use crate::runtime::{Runtime, Spawned, Stdio};
+use crate::protocol::{Reply, Start, StartAnswer, Work};
+use crate::runtime::Runtime;
 use crate::spec::Spec;
-use crate::state::{Init, OciState, Record, StateDir, Status, CLAIM};
+use crate::state::{Found, Init, OciState, Record, StateDir, Status};
 use crate::sys::channel::Channel;
 use crate::sys::pidfd;
 use oci_spec::runtime as oci;
@@ -19,6 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 pub use crate::sys::pidfd::Exit;
+pub use exec::{Child, ExecOptions};
 
 /// How long a killed init may take to die, in milliseconds.
 const DEATH_MS: i32 = 10_000;
@@ -31,43 +34,16 @@ pub struct Container {
     runtime: Runtime,
     dir: StateDir,
     id: String,
-    /// `None`: making it was cut short before anything but the directory existed.
-    record: Option<Record>,
+    found: Found,
     pidfd: Option<OwnedFd>,
     /// Of the state directory.
     identity: (u64, u64),
-    /// The stage that made it, which takes a moment to end after its last word: nobody needs to wait for that.
-    _stage: Option<Spawned>,
-}
-
-/// How a program is run in a container.
-#[derive(Debug, Default)]
-pub struct ExecOptions {
-    /// Its streams.
-    pub stdio: Stdio,
-}
-
-/// A program running in a container; a child of this process, which must wait for it: while it is a zombie the container's
-/// init cannot end. Dropping the handle buries it if it has ended.
-#[derive(Debug)]
-pub struct Child {
-    pid: i32,
-    pidfd: OwnedFd,
 }
 
 impl Container {
-    pub(crate) fn new(runtime: Runtime, dir: StateDir, record: Record, pidfd: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(runtime: Runtime, dir: StateDir, id: &str, found: Found, pidfd: Option<OwnedFd>) -> Self {
         let identity = dir.identity().unwrap_or_default();
-        Container { id: record.id.clone(), runtime, dir, record: Some(record), pidfd, identity, _stage: None }
-    }
-
-    pub(crate) fn made_by(self, stage: Spawned) -> Self {
-        Container { _stage: Some(stage), ..self }
-    }
-
-    pub(crate) fn unfinished(runtime: Runtime, dir: StateDir, id: &str) -> Self {
-        let identity = dir.identity().unwrap_or_default();
-        Container { runtime, dir, id: id.into(), record: None, pidfd: None, identity, _stage: None }
+        Container { runtime, dir, id: id.into(), found, pidfd, identity }
     }
 
     /// Its name.
@@ -76,15 +52,23 @@ impl Container {
     }
 
     fn record(&self) -> Result<&Record> {
-        self.record.as_ref().ok_or_else(|| {
-            Error::new(Kind::WrongState, format!("container {} was never finished", self.id))
-                .hint("delete it with --force")
+        self.found.record.as_ref().ok_or_else(|| {
+            self.found.damage.clone().unwrap_or_else(|| {
+                Error::new(Kind::WrongState, format!("container {} was never finished", self.id))
+                    .hint("delete it with --force")
+            })
         })
+    }
+
+    /// Which of its files cannot be read, and why ([`Kind::Damaged`]). It may run, but all that is left to do with it is
+    /// [`Container::delete`] with `force`, which takes away what can be found.
+    pub fn damage(&self) -> Option<&Error> {
+        self.found.damage.as_ref()
     }
 
     /// Pid of init, as the host numbers processes, if it lives. Read from /proc at each call.
     pub fn pid(&self) -> Option<i32> {
-        self.record.as_ref().and_then(|r| r.init).filter(Init::alive).map(|i| i.pid)
+        self.found.init.filter(Init::alive).map(|i| i.pid)
     }
 
     /// A descriptor of init that becomes readable when it ends (pidfd_open(2)), if it lived when this handle was made.
@@ -102,16 +86,15 @@ impl Container {
 
     /// When it was made, in nanoseconds since 1970.
     pub fn created(&self) -> Option<u64> {
-        self.record.as_ref().map(|r| r.created)
+        self.found.record.as_ref().map(|r| r.created)
     }
 
     /// What it is doing just now: from /proc, the freezer and the state directory. What cannot be found out reads as not so.
     pub fn status(&self) -> Status {
-        let Some(record) = &self.record else { return self.unfinished_status() };
-        match record.init {
+        match self.found.init {
             None => self.unfinished_status(),
             Some(init) if !init.alive() => Status::Stopped,
-            Some(_) if record.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
+            Some(_) if self.record().is_ok_and(|r| r.cgroup.is_frozen().unwrap_or(false)) => Status::Paused,
             Some(_) if self.dir.socket().exists() => Status::Created,
             Some(_) if self.dir.unfinished_socket().exists() => Status::Creating,
             Some(_) => Status::Running,
@@ -127,7 +110,7 @@ impl Container {
 
     /// Its state as the OCI specification has it.
     pub fn state(&self) -> OciState {
-        let record = self.record.as_ref();
+        let record = self.found.record.as_ref();
         OciState {
             oci_version: record.map_or_else(|| "1.0.2".into(), |r| r.oci_version.clone()),
             id: self.id.clone(),
@@ -140,20 +123,20 @@ impl Container {
 
     /// Where its root file system lies on the host.
     pub fn rootfs(&self) -> Option<&Path> {
-        self.record.as_ref().map(|r| r.root.as_path())
+        self.found.record.as_ref().map(|r| r.root.as_path())
     }
 
     /// Lets the engine's overlay and the container's see what was changed through the other (see [`crate::overlay`]). The library
     /// does so in every call that works on a container; this is for whoever changes files by himself.
     pub fn refresh_root(&self) {
-        if let Some(record) = self.record.as_ref().filter(|r| r.restacked) {
+        if let Some(record) = self.found.record.as_ref().filter(|r| r.restacked) {
             overlay::refresh_both(&record.root, self.pid());
         }
     }
 
     /// The container must not run.
     fn keep_inner_marks(&self) {
-        if let Some(data) = self.record.as_ref().and_then(|r| r.inner_data.as_ref()) {
+        if let Some(data) = self.found.record.as_ref().and_then(|r| r.inner_data.as_ref()) {
             if let Err(e) = data.keep_marks() {
                 tracing::warn!(id = self.id, "a commit may lack deletions inside inner images: {e}");
             }
@@ -165,7 +148,8 @@ impl Container {
         if wanted.contains(&status) {
             return Ok(());
         }
-        Err(Error::new(Kind::WrongState, format!("cannot {to} container {}: it is {status}", self.id)))
+        let wrong = || Error::new(Kind::WrongState, format!("cannot {to} container {}: it is {status}", self.id));
+        Err(self.found.damage.clone().unwrap_or_else(wrong))
     }
 
     /// Lets the program run. Blocks until it has been executed and the `poststart` hooks are done.
@@ -177,6 +161,7 @@ impl Container {
     /// cannot be executed, and those of a `startContainer` hook: then the container is stopped. Those of a `poststart` hook:
     /// then the program runs nevertheless.
     pub fn start(&mut self) -> Result<()> {
+        self.record()?;
         self.expect_status(&[Status::Created], "start")?;
         self.refresh_root();
         let handle = std::fs::File::open(self.dir.path()).op_at("open", self.dir.path())?;
@@ -220,9 +205,7 @@ impl Container {
         }
         let work = Work::Hooks { hooks: hooks.clone(), state: self.state(), point: point.into() };
         let mut stage = self.runtime.spawn(work, Vec::new())?;
-        let reply = stage.reply();
-        stage.finish();
-        match reply? {
+        match stage.reply()? {
             (Reply::Failed(e), _) => Err(e),
             _ => Ok(()),
         }
@@ -236,7 +219,8 @@ impl Container {
     pub fn kill(&self, signal: i32) -> Result<()> {
         // runc's words, which containerd knows.
         let gone = || Error::new(Kind::WrongState, "container not running");
-        let init = self.record()?.init.filter(Init::alive).ok_or_else(gone)?;
+        let init = self.found.init.filter(Init::alive);
+        let init = init.ok_or_else(|| self.found.damage.clone().unwrap_or_else(gone))?;
         let pidfd = pidfd::open(init.pid).map_err(|_| gone())?;
         // Between the look and the open the number may have changed hands.
         if !init.alive() {
@@ -245,23 +229,20 @@ impl Container {
         pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
         self.refresh_root();
         // Frozen by v1, it would not die before it is thawed.
-        if signal == libc::SIGKILL && self.status() == Status::Paused {
-            self.record()?.cgroup.thaw()?;
+        match self.record() {
+            Ok(r) if signal == libc::SIGKILL && self.status() == Status::Paused => r.cgroup.thaw(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// Sends a signal to every process of the container, inner containers included. Processes born meanwhile may be missed.
+    /// Sends a signal to every process of the container, inner containers included, and to no other: one that has got the number
+    /// of a process of the container meanwhile is spared. Processes born meanwhile may be missed, but not by SIGKILL on a host
+    /// with cgroup v2 alone (`cgroup.kill`, Linux 5.14).
     ///
     /// # Errors
     /// Its cgroup cannot be read. That a process has ended, or refuses the signal, is none.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
-        for pid in self.processes()? {
-            if let Ok(fd) = pidfd::open(pid) {
-                let _ = pidfd::kill(fd.as_fd(), signal);
-            }
-        }
-        Ok(())
+        self.record()?.cgroup.signal(signal)
     }
 
     /// Host pids of all its processes, inner containers included.
@@ -306,60 +287,6 @@ impl Container {
         self.record()?.cgroup.update(resources)
     }
 
-    /// Runs a program in it. Blocks until it has been executed; it is then a child of this process.
-    ///
-    /// It gets the namespaces, the capabilities, the seccomp profile and the cgroup of a process of the container. Limits
-    /// (`rlimits`) and the OOM score that `process` does not give are those of this process. Needs Linux 5.8 (setns(2) by pidfd).
-    ///
-    /// # Errors
-    /// [`Kind::WrongState`] unless it is created or running; [`Kind::InvalidConfig`] if `process` is malformed, or has a terminal
-    /// and no console socket is given, or the other way round; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; and
-    /// those of every system call on the way.
-    pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
-        // First: what this opens itself must not get the number of a stream that the caller has closed.
-        let has_console = options.stdio.console.is_some();
-        let mut fds = options.stdio.into_fds()?;
-        self.expect_status(&[Status::Running, Status::Created], "exec in")?;
-        let record = self.record()?;
-        let spec = self.spec()?;
-        let seccomp = spec.oci().linux().as_ref().and_then(|l| l.seccomp().as_ref());
-        let process = process_for_exec(process, &record.maps, seccomp)?;
-        if process.terminal != has_console {
-            return Err(Error::invalid("a console socket goes with process.terminal, and only with it"));
-        }
-        let init = record.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
-        let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
-        self.expect_status(&[Status::Running, Status::Created], "exec in")?;
-        self.refresh_root();
-        let exec = Exec {
-            id: self.id.clone(),
-            process,
-            cgroup: record.cgroup.clone(),
-            init: init.pid,
-            root: record.maps.root(),
-        };
-        fds.push((Fd::Init, pidfd));
-        let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
-        let reply = stage.reply();
-        let child = match reply? {
-            (Reply::Done(Some(pid)), fds) => fds
-                .into_iter()
-                .next()
-                .map(|pidfd| Child { pid, pidfd })
-                .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
-            (Reply::Failed(e), fds) => {
-                if let Some(failed) = fds.first() {
-                    let _ = pidfd::wait_gone(failed.as_fd(), DEATH_MS);
-                    let _ = pidfd::reap(failed.as_fd());
-                }
-                Err(e)
-            }
-            _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
-        };
-        stage.finish();
-        child
-    }
-
     /// The configuration it was made from.
     ///
     /// # Errors
@@ -390,58 +317,67 @@ impl Container {
     /// waited for. Waits up to ten seconds for each of: a stage at work, init's death, the death of the other processes.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] for a running or paused container without `force`; [`Kind::Busy`] while it is being made by a
+    /// [`Kind::WrongState`] for a running or paused container without `force`, [`Kind::Damaged`] for a damaged one; [`Kind::Busy`] while it is being made by a
     /// process that lives, or if a process does not die. Whatever it is, calling it again goes on where it failed.
     pub fn delete(&self, force: bool) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
         let lock = self.dir.lock()?;
         // The name may have gone to another container since this handle was made, and even its directory's inode.
-        let now = self.dir.load()?.map(|r| r.created);
-        if self.dir.identity()? != self.identity
-            || (self.record.is_some() && now != self.record.as_ref().map(|r| r.created))
-        {
+        let now = self.dir.load()?;
+        let another = match (&self.found.record, &now.record) {
+            (Some(then), Some(now)) => then.created != now.created,
+            (Some(_), None) => now.damage.is_none(),
+            _ => false,
+        };
+        if another || self.dir.identity()? != self.identity {
             return Err(Error::new(Kind::NotFound, format!("container {} has been deleted", self.id)));
         }
         if !force {
+            if let Some(damage) = self.damage() {
+                return Err(damage.clone());
+            }
             self.expect_status(&[Status::Stopped, Status::Created], "delete")?;
         }
         // Made while we waited for the lock.
         let reopened;
-        let this = if self.record.as_ref().and_then(|r| r.init).is_none() {
+        let this = if self.found.init.is_none() {
             reopened = self.runtime.open(&self.id)?;
             &reopened
         } else {
             self
         };
-        this.end_init()?;
+        let claim = this.dir.claimed();
+        let cgroups = claim.as_ref().ok().and_then(Option::as_ref);
+        let recorded = this.found.record.as_ref().map(|r| &r.cgroup);
+        this.end_init(recorded.or(cgroups))?;
         this.keep_inner_marks();
         this.refresh_root();
-        if this.record.is_some() {
+        if recorded.is_some() {
             // Docker and runc go on when one fails; the container goes away in any case.
             if let Err(e) = this.host_hooks("poststop") {
                 tracing::warn!(id = self.id, "{e}");
             }
         }
-        if let Some(record) = this.record.as_ref().filter(|_| !this.dir.path().join(CLAIM).exists()) {
-            // A creation was cut short before it could claim its cgroups: nothing has been in them.
-            record.cgroup.remove_empty();
+        if let Some(recorded) = recorded.filter(|_| cgroups.is_none()) {
+            // A creation was cut short before it could claim its cgroups: nothing has been in them. Or the claim is damaged, and
+            // they may be somebody else's by now.
+            recorded.remove_empty();
         }
         this.runtime.clean(&this.dir)?;
         drop(lock);
         Ok(())
     }
 
-    fn end_init(&self) -> Result<()> {
-        let Some(record) = &self.record else { return Ok(()) };
+    fn end_init(&self, cgroups: Option<&Paths>) -> Result<()> {
         // One that has ended by itself, and that nobody has waited for, is still to be buried.
-        let Some(init) = record.init.filter(Init::exists) else { return Ok(()) };
+        let Some(init) = self.found.init.filter(Init::exists) else { return Ok(()) };
         let Ok(pidfd) = pidfd::open(init.pid) else { return Ok(()) };
         if !init.exists() {
             return Ok(());
         }
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
         // With all that it started, and thawed: what is frozen does not die, and init waits for its children's end.
-        record.cgroup.kill_all()?;
+        cgroups.map_or(Ok(()), Paths::kill_all)?;
         if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
             return Err(Error::new(
                 Kind::Busy,
@@ -452,40 +388,6 @@ impl Container {
         // If it is our child, its zombie must not stay.
         let _ = pidfd::reap(pidfd.as_fd());
         Ok(())
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        let _ = pidfd::reap(self.pidfd.as_fd());
-    }
-}
-
-impl Child {
-    /// Its pid on the host.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Sends it a signal (`SIG*` number).
-    ///
-    /// # Errors
-    /// [`Kind::System`]: it has ended (ESRCH), or the number is invalid.
-    pub fn kill(&self, signal: i32) -> Result<()> {
-        pidfd::kill(self.pidfd.as_fd(), signal).op(format!("send signal {signal}"))
-    }
-
-    /// A descriptor that becomes readable when it ends (pidfd_open(2)).
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    /// Waits, without limit, until it has ended, says how, and reaps it.
-    ///
-    /// # Errors
-    /// [`Kind::Unsupported`] if somebody else reaped it, on a kernel that does not keep the status (before 6.15).
-    pub fn wait(&self) -> Result<Exit> {
-        wait(self.pidfd.as_fd())
     }
 }
 

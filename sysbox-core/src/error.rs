@@ -24,6 +24,8 @@ pub enum Kind {
     Exists,
     /// The container is not in a state that allows this.
     WrongState,
+    /// What is known of the container cannot be read; it can only be deleted.
+    Damaged,
     /// The host lacks something that is needed.
     Unsupported,
     /// A pool is empty (subordinate IDs).

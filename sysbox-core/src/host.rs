@@ -8,6 +8,7 @@ use crate::cgroup::Layout;
 use crate::error::{Result, SysResult};
 use crate::inner_data;
 use crate::mount::{normalize, Root};
+use crate::namespace::{self, Join};
 use crate::overlay::Overlay;
 use crate::spec::Spec;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,9 @@ pub struct Facts {
     /// Where engines inside would keep their data, with links resolved inside the root file system.
     #[serde(default)]
     pub inner_dirs: Vec<PathBuf>,
+    /// Whose the namespaces are that the configuration gives by path; those that do not exist are absent.
+    #[serde(default)]
+    pub namespaces: BTreeMap<PathBuf, namespace::Owner>,
     /// What the program's name leads to in the root file system, with links resolved.
     pub program: Option<PathBuf>,
     /// Sources of the binds in the configuration; those that do not exist are absent.
@@ -132,6 +136,7 @@ impl Facts {
             root: PathFact::of(&root_path)?,
             overlay,
             inner_dirs,
+            namespaces: namespaces(spec),
             program: find_program(&root, spec),
             sources,
         })
@@ -139,6 +144,12 @@ impl Facts {
 }
 
 const CAP_SYS_RESOURCE: u32 = 24;
+
+fn namespaces(spec: &Spec) -> BTreeMap<PathBuf, namespace::Owner> {
+    let Some(join) = spec.oci().linux().as_ref().and_then(Join::of) else { return BTreeMap::new() };
+    let owner = |p: &PathBuf| Some((p.clone(), namespace::owner(p, join.user.as_ref() == Some(p)).ok()?));
+    join.paths().filter_map(owner).collect()
+}
 
 fn kernel_dirs(release: &str) -> Vec<PathBuf> {
     [

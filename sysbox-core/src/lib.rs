@@ -39,6 +39,7 @@ pub mod idmap;
 pub(crate) mod inner_data;
 pub mod mount;
 pub(crate) mod mountinfo;
+pub mod namespace;
 pub mod overlay;
 pub mod plan;
 mod process;

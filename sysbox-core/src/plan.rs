@@ -7,11 +7,13 @@
 //! removed from inside; they protect nothing.
 
 pub mod build;
+mod capabilities;
 mod check;
 mod devices;
 mod mounts;
 mod options;
 mod process;
+mod settings;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -19,13 +21,15 @@ mod tests;
 use crate::cgroup;
 use crate::idmap::Maps;
 use crate::mount::{Attrs, Node, Propagation};
+use crate::namespace::Join;
 use crate::overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use check::{default_paths, requested_maps};
+pub use check::{default_paths, given_maps, requested_maps};
 pub use process::process_for_exec;
+pub use settings::{HONOR_CAPS, MAP_SOCKETS, OOM_FLOOR, SKIP_UID_SHIFT};
 
 /// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
 /// format, and is read by a stage of the same build only.
@@ -41,6 +45,9 @@ pub struct Plan {
     pub annotations: BTreeMap<String, String>,
     /// User and group IDs.
     pub maps: Maps,
+    /// What is shared with another container; nothing if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// Offsets of the time namespace.
     pub time: TimeOffsets,
     /// Control groups with limits, and what of them the container owns.
@@ -252,8 +259,11 @@ pub struct Process {
 /// Capability sets as bit masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Caps {
-    /// Every capability for root; for others an empty set, with everything in the bounding set.
-    Full,
+    /// Every capability but the dropped ones for root; for others an empty set, with the same in the bounding set.
+    Full {
+        /// Taken away.
+        dropped: u64,
+    },
     /// Exactly these.
     Exact {
         /// Bounding set.
@@ -293,7 +303,8 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
-/// A program that gets the container's state as JSON on its standard input.
+/// A program that gets the container's state as JSON on its standard input. The end of what it prints is in the error if it
+/// fails. What it leaves running must not print: nobody reads that, and it gets SIGPIPE.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// Absolute path.
@@ -302,6 +313,6 @@ pub struct Hook {
     pub args: Vec<String>,
     /// Its whole environment, `NAME=value`.
     pub env: Vec<String>,
-    /// Seconds until it is killed.
+    /// Seconds until it is killed, with all in its process group.
     pub timeout: Option<i64>,
 }

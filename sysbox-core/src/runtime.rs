@@ -5,18 +5,18 @@
 
 mod spawn;
 
-use crate::cgroup;
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::host::Facts;
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
 use crate::inner_data::InnerData;
+use crate::namespace::Join;
 use crate::plan::build::check_id;
 use crate::plan::{self, Plan, What};
 use crate::protocol::{Fd, Reply, Work};
 use crate::spec::Spec;
-use crate::state::{Init, Record, StateDir, CLAIM};
+use crate::state::{Found, Init, Record, StateDir};
 use crate::sys::pidfd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -133,13 +133,14 @@ impl Runtime {
     /// the pool would give next; nothing is taken. Relative paths in the configuration are relative to `bundle`.
     ///
     /// # Errors
-    /// Those of [`Facts::gather`], [`plan::requested_maps`], [`Pool::preview`] and [`plan::build::plan`].
+    /// Those of [`Facts::gather`], [`plan::given_maps`], [`Pool::preview`] and [`plan::build::plan`].
     pub fn plan(&self, id: &str, spec: &Spec, bundle: &Path) -> Result<Plan> {
-        let maps = match plan::requested_maps(spec)? {
+        let facts = Facts::gather(spec, bundle)?;
+        let maps = match plan::given_maps(spec, &facts)? {
             Some(m) => m,
             None => self.pool()?.preview()?,
         };
-        plan::build::plan(id, spec, bundle, &Facts::gather(spec, bundle)?, maps)
+        plan::build::plan(id, spec, bundle, &facts, maps)
     }
 
     fn pool(&self) -> Result<Pool> {
@@ -154,10 +155,12 @@ impl Runtime {
     ///
     /// Init becomes a child of this process, and is otherwise all that changes in it. If making fails, nothing is left behind; if
     /// this process is killed on the way, [`Runtime::open`] and [`Container::delete`] with force clean up. IDs come from the
-    /// host's pool unless the configuration brings maps; those are not entered in the pool.
+    /// host's pool unless the configuration brings maps; those may have no ID that the pool has given to another container,
+    /// and are the creator's to keep apart from each other.
     ///
     /// # Errors
-    /// [`Kind::Exists`] for a name in use; [`Kind::Exhausted`] if the pool is empty; [`Kind::Protocol`] if the stage program is not
+    /// [`Kind::Exists`] for a name in use; [`Kind::Exhausted`] if the pool is empty; [`Kind::Busy`] if the maps of the configuration
+    /// have another container's IDs; [`Kind::Protocol`] if the stage program is not
     /// one; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; those of [`plan::build::plan`] and of every system call on
     /// the way, with the process it failed in ([`Error::stage`]).
     pub fn create(&self, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
@@ -191,8 +194,8 @@ impl Runtime {
         bundle: &Path,
         (mut fds, has_console): (Vec<(Fd, OwnedFd)>, bool),
     ) -> Result<Container> {
-        let maps = self.maps(dir, spec)?;
         let facts = Facts::gather(spec, bundle)?;
+        let maps = self.maps(dir, spec, &facts)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
         for note in &plan.notes {
             tracing::debug!(id, "{note}");
@@ -204,21 +207,24 @@ impl Runtime {
                 "a console socket is given, but process.terminal is not set"
             }));
         }
-        let mut record = record(&plan, spec, bundle)?;
+        let record = record(&plan, spec, bundle)?;
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
         let listener = listen(dir)?;
         fds.push((Fd::Listener, listener));
         fds.push((Fd::Lock, lock));
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
-        let (init, result) = follow(&mut stage, dir, &mut record);
-        match (result, init) {
-            (Ok(()), Some(init)) => Ok(Container::new(self.clone(), dir.clone(), record, Some(init)).made_by(stage)),
+        let (born, result) = follow(&mut stage, dir);
+        match (result, born) {
+            (Ok(()), Some((init, pidfd))) => {
+                let found = Found { record: Some(record), init, damage: None };
+                Ok(Container::new(self.clone(), dir.clone(), id, found, Some(pidfd)))
+            }
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
-            (Err(e), init) => {
+            (Err(e), born) => {
                 // It kills init itself, unless it was killed.
                 stage.finish();
-                if let Some(init) = init {
+                if let Some((_, init)) = born {
                     let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
                     let _ = pidfd::wait_gone(init.as_fd(), 5000);
                     let _ = pidfd::reap(init.as_fd());
@@ -228,40 +234,44 @@ impl Runtime {
         }
     }
 
-    fn maps(&self, dir: &StateDir, spec: &Spec) -> Result<Maps> {
-        match plan::requested_maps(spec)? {
-            Some(maps) => Ok(maps),
-            None => self.pool()?.allocate(&Owner::of(dir.path())?),
+    fn maps(&self, dir: &StateDir, spec: &Spec, facts: &Facts) -> Result<Maps> {
+        let owner = Owner::of(dir.path())?;
+        match plan::given_maps(spec, facts)? {
+            Some(maps) if joins(spec) => self.pool()?.share(&owner, &maps).map(|()| maps),
+            Some(maps) => self.pool()?.enter(&owner, &maps).map(|()| maps),
+            None => self.pool()?.allocate(&owner),
         }
     }
 
-    /// Takes away everything a container has on the host. Its processes are killed.
+    /// Takes away everything a container has on the host, as far as it can be found. Its processes are killed.
     pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
-        if let Ok(Some(record)) = dir.load() {
-            let ours = claimed(dir, &record.cgroup);
-            ours.kill_all()?;
-            ours.remove()?;
+        match dir.claimed() {
+            Ok(Some(ours)) => {
+                ours.kill_all()?;
+                ours.remove()?;
+            }
+            Ok(None) => {}
+            Err(e) => tracing::warn!("cgroups may be left behind: {e}"),
         }
-        if let Ok(owner) = Owner::of(dir.path()) {
-            self.pool()?.release(&owner)?;
+        // A damaged pool keeps no container: its IDs are free with the directory in any case.
+        let released = Owner::of(dir.path()).and_then(|owner| self.pool()?.release(&owner));
+        if let Err(e) = released {
+            tracing::warn!("{e}");
         }
         dir.remove()
     }
 
-    /// Finds a container by name, whoever made it, also one whose making was cut short.
+    /// Finds a container by name, whoever made it, also one whose making was cut short, and one whose state is damaged
+    /// ([`Container::damage`]).
     ///
     /// # Errors
-    /// [`Kind::NotFound`]; [`Kind::System`] if its state is damaged or cannot be read.
+    /// [`Kind::NotFound`]; [`Kind::System`] if its state may not be read.
     pub fn open(&self, id: &str) -> Result<Container> {
         check_id(id).map_err(|e| e.kinded(Kind::NotFound))?;
         let dir = StateDir::new(&self.root, id);
-        match dir.load()? {
-            Some(record) => {
-                let pidfd = record.init.filter(Init::alive).and_then(|i| pidfd::open(i.pid).ok());
-                Ok(Container::new(self.clone(), dir, record, pidfd))
-            }
-            None => Ok(Container::unfinished(self.clone(), dir, id)),
-        }
+        let found = dir.load()?;
+        let pidfd = found.init.filter(Init::alive).and_then(|i| pidfd::open(i.pid).ok());
+        Ok(Container::new(self.clone(), dir, id, found, pidfd))
     }
 
     /// Names of all containers, sorted: half-made and ended ones too.
@@ -288,16 +298,16 @@ impl Runtime {
     }
 }
 
-/// Hears a creating stage to its end: init, once there is one, and how it went. The record follows.
-fn follow(stage: &mut Spawned, dir: &StateDir, record: &mut Record) -> (Option<OwnedFd>, Result<()>) {
-    let mut init = None;
+/// Hears a creating stage to its end: init, once there is one, and how it went. The state directory follows.
+fn follow(stage: &mut Spawned, dir: &StateDir) -> (Option<(Option<Init>, OwnedFd)>, Result<()>) {
+    let mut born = None;
     let result = loop {
         match stage.reply() {
             Ok((Reply::Cloned(pid), fds)) => {
+                let init = Init::of(pid);
                 // The stage's own: the number may be another process's by now.
-                init = fds.into_iter().next();
-                record.init = Init::of(pid);
-                if let Some(Err(e)) = record.init.as_ref().map(|i| dir.save_init(i)) {
+                born = fds.into_iter().next().map(|fd| (init, fd));
+                if let Some(Err(e)) = init.map(|i| dir.save_init(&i)) {
                     break Err(e);
                 }
             }
@@ -305,17 +315,7 @@ fn follow(stage: &mut Spawned, dir: &StateDir, record: &mut Record) -> (Option<O
             Ok((Reply::Failed(e), _)) | Err(e) => break Err(e),
         }
     };
-    (init, result)
-}
-
-/// Those nodes that are still the ones that were made for this container; none without a claim.
-fn claimed(dir: &StateDir, paths: &cgroup::Paths) -> cgroup::Paths {
-    use std::os::unix::fs::MetadataExt;
-    let claim = std::fs::read(dir.path().join(CLAIM)).unwrap_or_default();
-    let inodes: Vec<u64> = serde_json::from_slice(&claim).unwrap_or_default();
-    let same = |dir: &Path, inode: u64| std::fs::metadata(dir).is_ok_and(|m| m.ino() == inode);
-    let nodes = paths.nodes.iter().zip(inodes).filter(|(n, i)| same(&n.dir, *i)).map(|(n, _)| n.clone()).collect();
-    cgroup::Paths { nodes, leaf: paths.leaf.clone() }
+    (born, result)
 }
 
 fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
@@ -327,7 +327,6 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         root: spec.root_path(bundle)?,
         annotations: plan.annotations.clone(),
         created: now,
-        init: None,
         maps: plan.maps.clone(),
         restacked: plan.root.overlay.is_some() && plan.root.idmap,
         inner_data: inner_data(plan),
@@ -335,6 +334,10 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })
+}
+
+fn joins(spec: &Spec) -> bool {
+    spec.oci().linux().as_ref().is_some_and(|l| Join::of(l).is_some())
 }
 
 fn inner_data(plan: &Plan) -> Option<InnerData> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Holds the inodes of the cgroups that were made for this container, in the order of the record's nodes.
+/// Holds the [`Claim`] on the cgroups that were made for this container.
 pub(crate) const CLAIM: &str = "cgroups-made";
 
 /// A stage that lost its caller needs moments; one that makes a container, seconds at most.
@@ -74,8 +74,6 @@ pub(crate) struct Record {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Nanoseconds since 1970: also tells containers of one name apart.
     pub(crate) created: u64,
-    #[serde(skip)]
-    pub(crate) init: Option<Init>,
     pub(crate) maps: Maps,
     /// The root is an overlay, stacked a second time.
     #[serde(default)]
@@ -123,6 +121,43 @@ fn parse_stat(text: &str) -> Option<(char, u64)> {
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.chars().next()?;
     Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// What a state directory holds of a container.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// `None`: making it was cut short before it was written, or it is damaged.
+    pub(crate) record: Option<Record>,
+    pub(crate) init: Option<Init>,
+    /// Why one of the two cannot be read.
+    pub(crate) damage: Option<Error>,
+}
+
+/// Cgroups and their inodes: a later cgroup of the same path is not this container's. It needs no other file, so that
+/// cleaning up does not depend on what else is damaged.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    paths: cgroup::Paths,
+    inodes: Vec<u64>,
+}
+
+impl Claim {
+    /// On cgroups as they are now.
+    pub(crate) fn on(paths: cgroup::Paths) -> Result<Vec<u8>> {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |n: &cgroup::Node| std::fs::metadata(&n.dir).map(|m| m.ino()).op_at("stat", &n.dir);
+        let inodes = paths.nodes.iter().map(inode).collect::<Result<_>>()?;
+        encode(&Claim { paths, inodes })
+    }
+
+    /// Those that are still the ones that were claimed.
+    fn still(self) -> cgroup::Paths {
+        use std::os::unix::fs::MetadataExt;
+        let same = |dir: &Path, inode: u64| std::fs::metadata(dir).is_ok_and(|m| m.ino() == inode);
+        let nodes = self.paths.nodes.into_iter().zip(self.inodes);
+        let nodes = nodes.filter(|(n, i)| same(&n.dir, *i)).map(|(n, _)| n).collect();
+        cgroup::Paths { nodes, leaf: self.paths.leaf }
+    }
 }
 
 /// A container's directory below the state root.
@@ -231,28 +266,50 @@ impl StateDir {
         self.write("init.json", &encode(init)?)
     }
 
-    /// The record; `None` if making the container was cut short before it was written.
-    pub(crate) fn load(&self) -> Result<Option<Record>> {
-        let path = self.0.join("state.json");
-        let json = match std::fs::read(&path) {
-            Ok(j) => j,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return if self.0.is_dir() {
-                    Ok(None)
-                } else {
-                    Err(Error::new(Kind::NotFound, "container does not exist:").at(&self.0))
-                };
+    /// What is known of the container. Damage is no error here: what is left must do to take the container away.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`]; the files may not be read.
+    pub(crate) fn load(&self) -> Result<Found> {
+        let mut found = Found::default();
+        match self.read("state.json") {
+            Err(e) if e.kind() == Kind::Damaged => found.damage = Some(e),
+            r => found.record = r?,
+        }
+        if found.record.is_none() && found.damage.is_none() && !self.0.is_dir() {
+            return Err(Error::new(Kind::NotFound, "container does not exist:").at(&self.0));
+        }
+        // Absent: not known yet, or being deleted.
+        match self.read("init.json") {
+            Err(e) if e.kind() == Kind::Damaged => drop(found.damage.get_or_insert(e)),
+            r => found.init = r?,
+        }
+        Ok(found)
+    }
+
+    /// Those cgroups that were made for the container and are still the same; `None` if there is no claim on any.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`]; the file may not be read.
+    pub(crate) fn claimed(&self) -> Result<Option<cgroup::Paths>> {
+        Ok(self.read::<Claim>(CLAIM)?.map(Claim::still))
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let path = self.0.join(name);
+        let damaged = |why: String| {
+            Error::new(Kind::Damaged, format!("the container's state is damaged ({why}):"))
+                .at(&path)
+                .hint("it can only be taken away: delete it with --force")
+        };
+        match std::fs::read(&path) {
+            Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|e| damaged(e.to_string())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EIO | libc::EISDIR | libc::ELOOP)) => {
+                Err(damaged(e.to_string()))
             }
-            Err(e) => return Err(Error::sys("read", e.raw_os_error().unwrap_or(libc::EIO)).at(&path)),
-        };
-        let damaged = |e: serde_json::Error| Error::new(Kind::System, format!("state is damaged ({e}):")).at(&path);
-        let mut record: Record = serde_json::from_slice(&json).map_err(damaged)?;
-        record.init = match std::fs::read(self.0.join("init.json")) {
-            Ok(json) => Some(serde_json::from_slice(&json).map_err(damaged)?),
-            // Not known yet, or being deleted.
-            Err(_) => None,
-        };
-        Ok(Some(record))
+            r => r.op_at("read", &path).map(|_| None),
+        }
     }
 
     pub(crate) fn remove(&self) -> Result<()> {

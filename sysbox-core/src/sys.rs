@@ -10,6 +10,7 @@ pub(crate) mod cred;
 pub(crate) mod fd;
 pub(crate) mod mount;
 pub(crate) mod net;
+pub(crate) mod ns;
 pub(crate) mod pidfd;
 pub(crate) mod pty;
 pub(crate) mod seccomp;

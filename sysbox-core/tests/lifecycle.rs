@@ -89,6 +89,29 @@ fn a_container_that_nobody_waited_for_leaves_no_zombie() {
 }
 
 #[test]
+fn no_stage_stays_behind_while_the_creator_lives_on() {
+    let Some(lab) = Lab::new("no_stage_stays_behind_while_the_creator_lives_on") else { return };
+    let me = std::process::id().to_string();
+    let zombies = || {
+        let of = |e: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(e.path().join("stat")).ok()?;
+            let (name, rest) = stat.rsplit_once(')')?;
+            let mut rest = rest.split_whitespace();
+            let found = (rest.next()?, rest.next()?) == ("Z", &me) && name.ends_with("(sysbox-stage");
+            found.then(|| e.file_name())
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut c = lab.create(&lab.system().to_json());
+    c.container.start().unwrap();
+    c.sh("true").ok();
+    // Those of other tests, which run beside this one, come and go.
+    let seen = zombies();
+    poll_until("they are reaped", || zombies().is_disjoint(&seen));
+    drop(c);
+}
+
+#[test]
 fn a_paused_container_can_be_deleted_by_force() {
     let Some(lab) = Lab::new("a_paused_container_can_be_deleted_by_force") else { return };
     let c = lab.start(&lab.system().to_json());
@@ -287,6 +310,51 @@ fn a_hook_that_takes_too_long_is_killed() {
     assert!(e.to_string().contains("createRuntime"), "{e}");
 }
 
+#[test]
+fn a_hook_that_takes_too_long_is_killed_with_its_children() {
+    let Some(lab) = Lab::new("a_hook_that_takes_too_long_is_killed_with_its_children") else { return };
+    let pid = lab.path("child");
+    for point in ["createRuntime", "createContainer"] {
+        let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
+        let mut doc = lab.system().to_json();
+        doc["hooks"][point] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1 }]);
+        assert_eq!(kind(lab.try_create(&doc, Stdio::default())), Kind::Busy, "{point}");
+        let child = std::fs::read_to_string(&pid).unwrap();
+        poll_until("its child is gone", || {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+            state.is_empty() || state.contains("(sleep) Z")
+        });
+        std::fs::remove_file(&pid).unwrap();
+    }
+}
+
+#[test]
+fn little_is_kept_of_what_a_hook_prints() {
+    let Some(lab) = Lab::new("little_is_kept_of_what_a_hook_prints") else { return };
+    let size = lab.path("size");
+    // The file that it has for its output, after 64 MiB.
+    let script = format!(
+        "head -c 67108864 /dev/zero; echo by name > /dev/stdout; stat -L -c %s /proc/self/fd/1 > {}; echo last words >&2; exit 3",
+        size.display()
+    );
+    let mut doc = lab.system().to_json();
+    doc["hooks"]["createRuntime"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 60 }]);
+    let e = lab.try_create(&doc, Stdio::default()).err().unwrap().to_string();
+    assert!(e.contains("last words") && e.contains("by name") && e.contains("exit status: 3"), "{:.200}", e);
+    assert!(e.len() < 64 << 10, "{} bytes", e.len());
+    let kept: u64 = std::fs::read_to_string(size).unwrap().trim().parse().unwrap();
+    assert!(kept < 1 << 20, "{kept} bytes are kept");
+    // One that never stops.
+    doc["hooks"]["createRuntime"] = json!([{ "path": "/usr/bin/yes", "args": ["yes"], "timeout": 1 }]);
+    assert_eq!(kind(lab.try_create(&doc, Stdio::default())), Kind::Busy);
+    // What it leaves running holds its output, and is not waited for.
+    let begin = std::time::Instant::now();
+    doc["hooks"]["createRuntime"] =
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", "sleep 20 & true"], "timeout": 60 }]);
+    lab.try_create(&doc, Stdio::default()).unwrap();
+    assert!(begin.elapsed().as_secs() < 15);
+}
+
 fn limits(c: &Guard<'_>) -> (String, String) {
     let layout = Layout::detect().unwrap();
     let read = |controller: &str, v1: &str, v2: &str| {
@@ -328,6 +396,33 @@ fn signals_reach_init_or_all() {
     assert_eq!(child.wait().unwrap(), Exit::Signal(libc::SIGKILL));
     assert_eq!(c.finish().exit, Exit::Signal(libc::SIGKILL));
     assert!(c.processes().unwrap().is_empty());
+}
+
+#[test]
+fn an_exec_that_would_be_frozen_does_not_keep_its_caller() {
+    let name = "an_exec_that_would_be_frozen_does_not_keep_its_caller";
+    let Some(lab) = Lab::new(name) else { return };
+    let Some(v2) = Layout::detect().unwrap().unified().map(|h| h.mount.clone()) else {
+        eprintln!("SKIP {name}: no cgroup v2");
+        return;
+    };
+    let c = lab.start(&lab.system().to_json());
+    c.pause().unwrap();
+    let e = c.exec(&json!({ "args": ["true"] })).unwrap_err();
+    assert!(e.to_string().contains("cannot exec in a paused container"), "{e}");
+    c.resume().unwrap();
+    // Not by the runtime's own freezer, so that it cannot be seen beforehand: as software inside does with a cgroup of its own.
+    let dirs = lab.cgroup_dirs();
+    let own = dirs.iter().filter(|d| d.starts_with(&v2) && d.to_string_lossy().contains(c.id()));
+    let freeze = own.max_by_key(|d| d.as_os_str().len()).unwrap().join("cgroup.freeze");
+    std::fs::write(&freeze, "1").unwrap();
+    let e = c.exec(&json!({ "args": ["true"] })).unwrap_err();
+    std::fs::write(&freeze, "0").unwrap();
+    assert_eq!(e.kind(), Kind::Busy, "{e}");
+    assert!(e.to_string().contains("frozen"), "{e}");
+    // The one that was stuck is gone, and nothing else has come to harm.
+    assert_eq!(c.processes().unwrap(), [c.pid().unwrap()]);
+    assert_eq!(c.sh("echo fine").ok(), "fine");
 }
 
 #[test]

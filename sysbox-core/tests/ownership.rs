@@ -7,7 +7,7 @@ use common::{debian, make_dir, Lab};
 use serde_json::json;
 use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
 use sysbox_core::runtime::Stdio;
-use sysbox_core::SystemContainer;
+use sysbox_core::{Kind, SystemContainer};
 
 #[test]
 fn files_in_a_bind_have_the_same_owners_on_both_sides() {
@@ -54,6 +54,29 @@ fn an_owner_the_container_does_not_have_is_nobody() {
     c.sh("chown 0 /data/far").fails("not permitted");
     // EOVERFLOW: the owner has no number there.
     c.sh("chmod 777 /data/far").fails("too large");
+}
+
+#[test]
+fn maps_of_the_configuration_take_no_ids_of_another_container() {
+    let Some(lab) = Lab::new("maps_of_the_configuration_take_no_ids_of_another_container") else { return };
+    let with_map = |first: u32| {
+        let mut doc = lab.system().to_json();
+        for which in ["uidMappings", "gidMappings"] {
+            doc["linux"][which] = json!([{ "containerID": 0, "hostID": first, "size": 65536 }]);
+        }
+        doc
+    };
+    let first = lab.start(&lab.system().to_json());
+    let ids = first.maps().unwrap().uid.to_outside(0).unwrap();
+    let e = lab.try_create(&with_map(ids + 65_535), Stdio::default()).err().unwrap();
+    assert_eq!(e.kind(), Kind::Busy);
+    assert!(e.to_string().contains(&format!("container {},", first.id())), "{e}");
+    assert_eq!(lab.runtime.list().unwrap(), [first.id()]);
+    // An engine that remaps users gives all its containers one map.
+    let (a, b) = (lab.start(&with_map(3_000_000_000)), lab.start(&with_map(3_000_000_000)));
+    assert_eq!((a.sh("echo a").ok(), b.sh("echo b").ok()), ("a".into(), "b".into()));
+    first.delete(true).unwrap();
+    lab.start(&with_map(ids)).sh("true").ok();
 }
 
 #[test]

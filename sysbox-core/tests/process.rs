@@ -99,6 +99,13 @@ fn resource_limits() {
     for want in ["0 0 bytes", "100 200 files", "4000 5000 processes"] {
         assert!(first.contains(want), "{first}");
     }
+    // So tight that nothing but the program itself could work under it.
+    let tight = json!({ "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 3, "hard": 3 }] });
+    says(&lab, "ulimit -Sn; ulimit -Hn", &tight, "3\n3");
+    let mut user = tight.clone();
+    user["user"] = json!({ "uid": 1000, "gid": 1000 });
+    user["noNewPrivileges"] = json!(true);
+    says(&lab, "ulimit -n", &user, "3");
     let twice =
         json!([{ "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }, { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }]);
     let above = json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]);
@@ -107,6 +114,20 @@ fn resource_limits() {
         doc["process"]["rlimits"] = bad;
         assert_eq!(lab.try_create(&doc, Stdio::default()).err().unwrap().kind(), Kind::InvalidConfig);
     }
+}
+
+#[test]
+fn limits_above_the_callers_own() {
+    let name = "limits_above_the_callers_own";
+    let Some(lab) = Lab::new(name) else { return };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let caps = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap().trim();
+    if u64::from_str_radix(caps, 16).unwrap() & (1 << 24) == 0 {
+        eprintln!("SKIP {name}: no CAP_SYS_RESOURCE");
+        return;
+    }
+    let high = json!({ "rlimits": [{ "type": "RLIMIT_MEMLOCK", "soft": 1u64 << 40, "hard": 1u64 << 41 }] });
+    says(&lab, "awk '/locked memory/ {print $4, $5}' /proc/self/limits", &high, "1099511627776 2199023255552");
 }
 
 #[test]

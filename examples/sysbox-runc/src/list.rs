@@ -10,9 +10,10 @@ use sysbox_core::{Container, Error, Kind, Result, Runtime};
 
 fn document(c: &Container) -> serde_json::Value {
     let s = c.state();
+    let status = if c.damage().is_some() { "damaged".into() } else { s.status.to_string() };
     let created = c.created().map_or_else(String::new, |ns| rfc3339((ns / 1_000_000_000) as i64));
     json!({
-        "ociVersion": s.oci_version, "id": s.id, "pid": s.pid.unwrap_or(0), "status": s.status.to_string(),
+        "ociVersion": s.oci_version, "id": s.id, "pid": s.pid.unwrap_or(0), "status": status,
         "bundle": s.bundle, "rootfs": c.rootfs(), "created": created, "annotations": s.annotations, "owner": "root",
     })
 }
@@ -23,7 +24,11 @@ fn print_json(v: &serde_json::Value) -> Result<()> {
 }
 
 pub(crate) fn state(runtime: &Runtime, id: &str) -> Result<u8> {
-    print_json(&document(&runtime.open(id)?)).map(|()| 0)
+    let container = runtime.open(id)?;
+    match container.damage() {
+        Some(damage) => Err(damage.clone()),
+        None => print_json(&document(&container)).map(|()| 0),
+    }
 }
 
 pub(crate) fn list(runtime: &Runtime, format: Format, quiet: bool) -> Result<u8> {

@@ -269,6 +269,23 @@ fn list_shows_every_container() {
 }
 
 #[test]
+fn a_damaged_container_is_listed_named_and_deleted() {
+    let Some(lab) = Lab::new("a_damaged_container_is_listed_named_and_deleted", "busybox") else { return };
+    let bundle = lab.bundle("b", IDLE);
+    let id = lab.started("one", &bundle);
+    let file = lab.state_root().join(&id).join("state.json");
+    std::fs::write(&file, "{\"oci_ver").unwrap();
+    assert_eq!(lab.run(&["list", "-q"]).ok().out, format!("{id}\n"));
+    assert_eq!(json(&lab.run(&["list", "-f", "json"]).ok().out)[0]["status"], "damaged");
+    for command in [&["state"][..], &["exec", &id, "true"], &["pause"], &["delete"]] {
+        let args = if command.len() == 1 { vec![command[0], &id] } else { command.to_vec() };
+        lab.run(&args).refused(&["damaged", file.to_str().unwrap(), "delete it with --force"]);
+    }
+    lab.run(&["delete", "--force", &id]).ok();
+    lab.assert_nothing_left();
+}
+
+#[test]
 fn global_flags_and_documents() {
     let Some(lab) = Lab::new("global_flags_and_documents", "busybox") else { return };
     let version = lab.run(&["--version"]).ok();

@@ -41,6 +41,20 @@ impl Entry {
         self.unified.as_ref().map(AsFd::as_fd)
     }
 
+    /// For a process that cannot be born in the v2 cgroup, since its parent has left the host's user namespace: it will move there by
+    /// [`Entry::enter_v1`] as well, which costs milliseconds.
+    ///
+    /// # Errors
+    /// `cgroup.procs` cannot be opened.
+    pub fn on_foot(mut self) -> Result<Entry> {
+        if let Some(dir) = self.unified.take() {
+            let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+            let procs = rustix::fs::openat(dir, "cgroup.procs", flags, rustix::fs::Mode::empty());
+            self.tasks.push(procs.op("open cgroup.procs of the container")?.into());
+        }
+        Ok(self)
+    }
+
     /// Takes the calling thread, the only one of its process, into the v1 nodes.
     ///
     /// # Errors

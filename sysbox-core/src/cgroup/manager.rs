@@ -193,45 +193,6 @@ fn attach(node: &Node, code: &[u64]) -> Result<()> {
     bpf::attach_cgroup_device(dir.as_fd(), program.as_fd()).op_at("attach the device program to", &node.dir)
 }
 
-/// Moves a process with all its threads into the container's own node of every hierarchy.
-///
-/// The kernel stops all forks and exits on the machine for this, which takes it several milliseconds: see [`join_self_v1`].
-///
-/// # Errors
-/// A move is refused; the process may be in some of the nodes then.
-pub fn join(plan: &Plan, pid: u32) -> Result<()> {
-    for node in &plan.nodes {
-        let file = node.dir.join("cgroup.procs");
-        write_raw(&file, &pid.to_string()).op_at(format!("move process {pid} into"), &file)?;
-    }
-    Ok(())
-}
-
-/// Moves the calling thread into the container's own node of every v1 hierarchy; what it forks afterwards is born there. Together
-/// with `clone3(CLONE_INTO_CGROUP)` for v2 ([`open_unified_node`]) this is [`join`] at a thirtieth of its cost: a thread that
-/// writes `0` to `tasks` is the one case for which the kernel needs not stop all forks.
-///
-/// The caller is subject to the container's limits from then on, is listed by [`super::Paths::pids`], and keeps the nodes from being
-/// removed until it exits or leaves: it is for a short-lived helper with one thread.
-///
-/// # Errors
-/// A move is refused; the thread may be in some of the nodes then.
-pub fn join_self_v1(nodes: &[Node]) -> Result<()> {
-    for node in nodes.iter().filter(|n| n.version == Version::V1) {
-        let file = node.dir.join("tasks");
-        write_raw(&file, "0").op_at("move this process into", &file)?;
-    }
-    Ok(())
-}
-
-/// The container's own v2 node as a directory, for `clone3(CLONE_INTO_CGROUP)`; `None` where there is no v2.
-///
-/// # Errors
-/// It cannot be opened.
-pub fn open_unified_node(plan: &Plan) -> Result<Option<OwnedFd>> {
-    plan.nodes.iter().find(|n| n.version == Version::V2).map(|n| open_dir(&n.dir)).transpose()
-}
-
 pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_DIRECTORY);

@@ -1,22 +1,23 @@
 //! The cgroups of an existing container: all that is kept of them, and what can be done with them.
 
-use super::file::{apply, gone, keyed, read, write, write_raw};
+use super::file::{apply, gone, read, write_raw};
 use super::layout::Version;
 use super::limits::{limits, Purpose};
 use super::manager::open_dir;
 use super::tree;
-use crate::error::{Errno, Error, Kind, Result, SysResult};
-use nix::sys::signal::{kill, Signal};
-use nix::unistd::Pid;
+use crate::error::{Errno, Error, Kind, Result};
+use crate::sys::pidfd;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long removed processes may hold up the removal of their cgroup.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How many processes are held by descriptor at a time.
+const BATCH: usize = 128;
 /// How long killed processes may take to go.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -80,6 +81,27 @@ impl Paths {
         ["freezer", "devices", "pids"].iter().find_map(|c| self.node(c)).or(self.nodes.first())
     }
 
+    /// Sends a signal to every process of the container but the caller, and to no process outside of it. Does not wait for
+    /// the effect; what is born meanwhile may be missed, but not by SIGKILL where the host has cgroup v2 alone (Linux 5.14).
+    ///
+    /// # Errors
+    /// A `cgroup.procs` cannot be read.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        // Only where every process is for certain in the v2 node, and the caller not among them.
+        if let ([n], libc::SIGKILL) = (self.nodes.as_slice(), signal) {
+            if n.version == Version::V2 && write_raw(&n.dir.join("cgroup.kill"), "1").is_ok() {
+                return Ok(());
+            }
+        }
+        send(&self.others()?, signal, || self.pids())
+    }
+
+    /// All processes but the caller.
+    fn others(&self) -> Result<Vec<u32>> {
+        let me = std::process::id();
+        Ok(self.pids()?.into_iter().filter(|p| *p != me).collect())
+    }
+
     /// Kills every process of the container and waits until they are gone. The caller itself is spared.
     ///
     /// A frozen v1 container is thawed, since nothing frozen there can die.
@@ -88,15 +110,9 @@ impl Paths {
     /// [`Kind::Busy`] if some process survives for ten seconds.
     pub fn kill_all(&self) -> Result<()> {
         let end = Instant::now() + KILL_PATIENCE;
-        let me = std::process::id();
         let mut pause = Duration::from_micros(100);
-        // Only where every process is for certain in the v2 node, and the caller not among them.
-        let at_once = match self.nodes.as_slice() {
-            [n] if n.version == Version::V2 => Some(n.dir.join("cgroup.kill")),
-            _ => None,
-        };
         loop {
-            let pids: Vec<u32> = self.pids()?.into_iter().filter(|p| *p != me).collect();
+            let pids = self.others()?;
             if pids.is_empty() {
                 return Ok(());
             }
@@ -104,14 +120,7 @@ impl Paths {
                 let e = Error::new(Kind::Busy, format!("kill the container's processes: {} do not die", pids.len()));
                 return Err(e.at(self.census().map_or(Path::new(""), |n| &n.dir)));
             }
-            // cgroup.kill is of Linux 5.14.
-            let done = at_once.as_ref().is_some_and(|path| write_raw(path, "1").is_ok());
-            for pid in pids.iter().filter(|_| !done) {
-                if let Ok(pid) = i32::try_from(*pid) {
-                    // One that is gone already is what we want; any other failure shows in the next round.
-                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                }
-            }
+            self.signal(libc::SIGKILL)?;
             if let Some(n) = self.nodes.iter().find(|n| n.version == Version::V1 && n.has("freezer")) {
                 // With those that software inside has made and frozen.
                 let _ = tree::thaw(&n.dir);
@@ -169,33 +178,19 @@ impl Paths {
         apply(&self.nodes, &new.writes)
     }
 
-    /// How many processes of the container the kernel has killed for want of memory; `None` where it does not count them.
+    /// The v2 cgroup that a process executed in the container belongs into, as a directory for `clone3(CLONE_INTO_CGROUP)`: the
+    /// own node; on pure v2 the leaf, or where the container's init is now if software inside has removed the leaf. `None`
+    /// where there is no v2.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
-    pub fn oom_kills(&self) -> Result<Option<u64>> {
-        let Some(node) = self.node("memory") else { return Ok(None) };
-        let file = if node.version == Version::V1 { "memory.oom_control" } else { "memory.events" };
-        Ok(keyed(&read(&node.dir.join(file))?, "oom_kill"))
-    }
-
-    /// The `cgroup.procs` files that a process executed in the container belongs into: the container's own nodes; on pure v2 the
-    /// leaf, or where the container's init is now if it has removed the leaf.
-    ///
-    /// # Errors
-    /// The leaf is gone and so is init.
-    pub fn exec_procs(&self, init_pid: u32) -> Result<Vec<PathBuf>> {
-        let files = self.nodes.iter().map(|n| Ok(self.exec_dir(n, init_pid)?.join("cgroup.procs")));
-        files.collect()
-    }
-
-    /// The v2 one of [`Paths::exec_procs`] as a directory, for `clone3(CLONE_INTO_CGROUP)`; `None` where there is no v2. With
-    /// [`crate::cgroup::join_self_v1`] it is the fast way to do what [`Paths::join_exec`] does.
-    ///
-    /// # Errors
-    /// As for [`Paths::exec_procs`], or it cannot be opened.
+    /// The leaf is gone and so is init, or the cgroup cannot be opened.
     pub fn open_exec_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
-        self.unified().map(|n| open_dir(&self.exec_dir(n, init_pid)?)).transpose()
+        let Some(node) = self.unified() else { return Ok(None) };
+        let Some(leaf) = &self.leaf else { return open_dir(&node.dir).map(Some) };
+        match open_dir(&node.dir.join(leaf)) {
+            Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => self.open_init_unified(init_pid),
+            r => r.map(Some),
+        }
     }
 
     /// The v2 cgroup that the container's init is in now, which is the node or below it.
@@ -203,39 +198,26 @@ impl Paths {
     /// # Errors
     /// init is gone, or the cgroup cannot be opened.
     pub fn open_init_unified(&self, init_pid: u32) -> Result<Option<OwnedFd>> {
-        self.unified().map(|n| open_dir(&current(n, init_pid)?)).transpose()
+        let Some(node) = self.unified() else { return Ok(None) };
+        let open = || open_dir(&current(node, init_pid)?);
+        // It may move on between the look and the open, and remove what it leaves.
+        open().or_else(|_| open()).or_else(|_| open()).map(Some)
     }
+}
 
-    fn exec_dir(&self, node: &Node, init_pid: u32) -> Result<PathBuf> {
-        match (&self.leaf, node.version) {
-            (Some(leaf), Version::V2) => {
-                let leaf = node.dir.join(leaf);
-                if leaf.is_dir() {
-                    Ok(leaf)
-                } else {
-                    current(node, init_pid)
-                }
-            }
-            _ => Ok(node.dir.clone()),
+/// Signals those processes that `members` still lists once there is a descriptor of them: a number that has gone to somebody else
+/// before is not listed, and one that goes afterwards is not the descriptor's.
+fn send(pids: &[u32], signal: i32, members: impl Fn() -> Result<Vec<u32>>) -> Result<()> {
+    for some in pids.chunks(BATCH) {
+        let held: Vec<(u32, OwnedFd)> =
+            some.iter().filter_map(|p| Some((*p, pidfd::open(i32::try_from(*p).ok()?).ok()?))).collect();
+        let members = members()?;
+        for (_, fd) in held.iter().filter(|(p, _)| members.binary_search(p).is_ok()) {
+            // One that has ended since is none of ours to signal.
+            let _ = pidfd::kill(fd.as_fd(), signal);
         }
     }
-
-    /// Moves a process into the container, as an `exec` does: see [`Paths::exec_procs`]. Where software inside has made a v2 node
-    /// unfit for processes, init's own is taken.
-    ///
-    /// # Errors
-    /// A move is refused; the process may be in some of the cgroups then.
-    pub fn join_exec(&self, init_pid: u32, pid: u32) -> Result<()> {
-        for (node, file) in self.nodes.iter().zip(self.exec_procs(init_pid)?) {
-            match write_raw(&file, &pid.to_string()) {
-                Err(e) if node.version == Version::V2 && (e.errno() == libc::EBUSY || gone(&e)) => {
-                    write(&current(node, init_pid)?.join("cgroup.procs"), &pid.to_string())?;
-                }
-                r => r.op_at(format!("move process {pid} into"), &file)?,
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Where in this hierarchy (v2) a process is now; always within the node.
@@ -281,6 +263,19 @@ pub(super) fn remove(dir: &Path, end: Instant) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_is_somebody_elses_by_now_is_not_signalled() {
+        let mut sleepers: Vec<_> =
+            (0..2).map(|_| std::process::Command::new("sleep").arg("1000").spawn().unwrap()).collect();
+        let pids: Vec<u32> = sleepers.iter().map(std::process::Child::id).collect();
+        // Both were listed; when looked at again, only one is still in the cgroup.
+        send(&pids, libc::SIGKILL, || Ok(vec![pids[1]])).unwrap();
+        assert!(!sleepers[1].wait().unwrap().success());
+        assert!(sleepers[0].try_wait().unwrap().is_none());
+        send(&pids[..1], libc::SIGKILL, || Ok(vec![pids[0]])).unwrap();
+        sleepers[0].wait().unwrap();
+    }
 
     #[test]
     fn current_cgroup_stays_within_the_node() {

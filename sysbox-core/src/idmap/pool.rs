@@ -1,23 +1,33 @@
 //! Exclusive ranges of host IDs for containers: one pool per host, whatever the state directories.
 //!
-//! The pool is a directory with two files: `ranges`, a small text file that says who has what, and `lock`. Every change is made
-//! under an exclusive flock(2) of `lock` and replaces `ranges` by rename(2), so that a process that dies between any two
-//! steps leaves either the old content or the new, and at worst a stray `ranges.new` that the next change overwrites.
+//! The pool is a directory with small text files: `ranges` says who has what, `given` who has what the pool did not choose,
+//! `next` where to look for room next. Every change is made under an exclusive flock(2) of `lock` and replaces a file by
+//! rename(2), so that a process that dies between any two steps leaves either the old content or the new, and at worst a
+//! stray `*.new` that the next change overwrites. No change needs two files to agree.
 //! Nothing is synced to disk: after a restart of the host no container lives, and `/run` is empty.
 //!
 //! A range belongs to an [`Owner`], a container's state directory, and is free again as soon as that directory is gone.
 //! So all callers must see the state directories under the same paths: call from the host's mount namespace.
+//!
+//! What was given back is given out again as late as possible: a session keyring outlives the last process of its user.
+//!
+//! Maps that a configuration brings are entered too ([`Pool::enter`]). The pool gives out none of their IDs, and they may
+//! have none of those it has given out. They may overlap each other: an engine that remaps users gives all its containers one
+//! map, and answers for it.
 
+mod given;
 mod ledger;
 mod owner;
+mod taken;
 
 #[cfg(test)]
 mod tests;
 
-use super::span::{place, Span};
+use super::span::Span;
 use super::subid::{self, Windows};
 use super::Maps;
 use crate::error::{Error, Kind, Result, SysResult, Within};
+use given::Given;
 use ledger::{Ledger, Record};
 use rustix::fs::{flock, FlockOperation};
 use serde::{Deserialize, Serialize};
@@ -26,6 +36,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use taken::Taken;
 
 pub use owner::Owner;
 
@@ -69,6 +81,8 @@ pub struct Allocation {
     pub owner: Owner,
     /// What.
     pub maps: Maps,
+    /// Nobody else has any of it: the pool has chosen it.
+    pub exclusive: bool,
 }
 
 /// A handle on the pool of a host. It holds no descriptor and no memory of what the pool contains: any number, in
@@ -125,6 +139,25 @@ impl Pool {
         self.try_allocate(owner, size).within("allocate subordinate IDs")
     }
 
+    /// Enters maps that the pool has not chosen. They are taken out again like what it has: by [`Pool::release`], or when `owner`
+    /// is gone.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`], naming the container, if they have IDs that the pool has given to one that exists; [`Kind::Exists`] if
+    /// `owner` has others; else as [`Pool::allocate`].
+    pub fn enter(&self, owner: &Owner, maps: &Maps) -> Result<()> {
+        self.try_enter(owner, maps, false).within("enter ID maps among subordinate IDs")
+    }
+
+    /// As [`Pool::enter`], for a container in the user namespace of another, whose maps these are: they stay taken until both are
+    /// gone.
+    ///
+    /// # Errors
+    /// As [`Pool::enter`], but that another container has them is none.
+    pub fn share(&self, owner: &Owner, maps: &Maps) -> Result<()> {
+        self.try_enter(owner, maps, true).within("enter shared ID maps among subordinate IDs")
+    }
+
     /// Takes back what `owner` has. That it has nothing is not an error.
     ///
     /// # Errors
@@ -132,9 +165,12 @@ impl Pool {
     pub fn release(&self, owner: &Owner) -> Result<()> {
         let release = || {
             let _lock = self.lock()?;
-            let mut ledger = self.load()?;
-            if ledger.remove(owner) {
-                self.save(&ledger)?;
+            let mut taken = self.load()?;
+            if taken.placed.remove(owner) {
+                self.save(&taken.placed)?;
+            }
+            if taken.given.remove(owner) {
+                self.save_given(&taken.given)?;
             }
             Ok(())
         };
@@ -146,16 +182,20 @@ impl Pool {
     /// # Errors
     /// [`Kind::InvalidConfig`] for a damaged pool, [`Kind::System`].
     pub fn lookup(&self, owner: &Owner) -> Result<Option<Maps>> {
-        self.load()?.find(owner).map(Record::maps).transpose()
+        self.load()?.find(owner)
     }
 
-    /// All ranges that are taken, in the order of allocation, those of owners that are gone and not taken back yet included.
+    /// All ranges that are taken, those of owners that are gone and not taken back yet included: in the order of allocation, then
+    /// given ones.
     ///
     /// # Errors
     /// [`Kind::InvalidConfig`] for a damaged pool, [`Kind::System`].
     pub fn list(&self) -> Result<Vec<Allocation>> {
-        let allocation = |r: &Record| Ok(Allocation { owner: r.owner.clone(), maps: r.maps()? });
-        self.load()?.records().iter().map(allocation).collect()
+        let taken = self.load()?;
+        let placed = |r: &Record| Ok(Allocation { owner: r.owner.clone(), maps: r.maps()?, exclusive: true });
+        let mut all = taken.placed.records().iter().map(placed).collect::<Result<Vec<_>>>()?;
+        all.extend(taken.given.0.into_iter().map(|(owner, maps)| Allocation { owner, maps, exclusive: false }));
+        Ok(all)
     }
 
     /// The maps that [`Pool::allocate`] would give just now. Takes nothing and writes nothing.
@@ -163,23 +203,22 @@ impl Pool {
     /// # Errors
     /// As [`Pool::allocate`], but for the owner's.
     pub fn preview(&self) -> Result<Maps> {
-        let ledger = self.load()?;
-        let (uid, gid) = self.choose(&ledger, self.config.size)?;
-        let owner = Owner { state_dir: PathBuf::from("/"), dev: 0, ino: 0 };
-        Record { owner, uid, gid, count: self.config.size }.maps()
+        let (uid, gid) = self.choose(&self.load()?, self.config.size)?;
+        Record { owner: Owner::default(), uid, gid, count: self.config.size }.maps()
     }
 
     /// Where a new range of `size` goes: users and groups.
-    fn choose(&self, ledger: &Ledger, size: u32) -> Result<(u32, u32)> {
+    fn choose(&self, taken: &Taken, size: u32) -> Result<(u32, u32)> {
         let subuid = read_subid(&self.config.subuid)?;
         let subgid = read_subid(&self.config.subgid)?;
         let names = names(&self.config.user, &[&subuid, &subgid]);
-        let take = |text: &str, file: &Path, used: &[Span]| {
+        let take = |text: &str, file: &Path, used: &[Span], next: u32| {
             let windows = subid::windows(text, file, &names, size)?;
-            place(&windows.spans, used, size).ok_or_else(|| exhausted(&windows, file, &names, size))
+            windows.place(used, size, next).ok_or_else(|| exhausted(&windows, file, &names, size))
         };
-        let uid = take(&subuid, &self.config.subuid, &ledger.uids())?;
-        let gid = take(&subgid, &self.config.subgid, &ledger.gids())?;
+        let next = self.next();
+        let uid = take(&subuid, &self.config.subuid, &taken.uids(), next.0)?;
+        let gid = take(&subgid, &self.config.subgid, &taken.gids(), next.1)?;
         Ok((uid, gid))
     }
 
@@ -187,30 +226,63 @@ impl Pool {
         if size == 0 {
             return Err(Error::invalid("a container needs more than 0 subordinate IDs"));
         }
+        let (_lock, mut taken) = self.open_for(owner)?;
+        if let Some(maps) = taken.find(owner)? {
+            return Ok(maps);
+        }
+        let forgotten = taken.forget_gone();
+        let (uid, gid) = self.choose(&taken, size)?;
+        let record = Record { owner: owner.clone(), uid, gid, count: size };
+        let maps = record.maps()?;
+        taken.placed.push(record);
+        // First: who dies in between has skipped a range, which is nothing.
+        self.replace("next", &format!("{} {}\n", uid.saturating_add(size), gid.saturating_add(size)))?;
+        self.save(&taken.placed)?;
+        if forgotten {
+            self.save_given(&taken.given)?;
+        }
+        Ok(maps)
+    }
+
+    fn try_enter(&self, owner: &Owner, maps: &Maps, shared: bool) -> Result<()> {
+        let (_lock, mut taken) = self.open_for(owner)?;
+        match taken.find(owner)? {
+            Some(same) if same == *maps => return Ok(()),
+            Some(_) => {
+                return Err(Error::new(Kind::Exists, "other IDs are this container's already:").at(&owner.state_dir))
+            }
+            None => {}
+        }
+        taken.forget_gone();
+        if let Some(other) = taken.conflict(maps).filter(|_| !shared) {
+            let name = other.state_dir.file_name().unwrap_or_default().to_string_lossy();
+            let what = format!("some of the host's IDs in them belong to container {name}, whose state is in");
+            let hint = "map to other IDs, or delete that container";
+            return Err(Error::new(Kind::Busy, what).at(&other.state_dir).hint(hint));
+        }
+        taken.given.0.push((owner.clone(), maps.clone()));
+        self.save_given(&taken.given)
+    }
+
+    /// What is taken, for a change that concerns `owner`, and the lock.
+    fn open_for(&self, owner: &Owner) -> Result<(File, Taken)> {
         if !owner.state_dir.is_absolute() {
             return Err(Error::invalid("identify a container by the relative path").at(&owner.state_dir));
         }
-        let _lock = self.lock()?;
-        let mut ledger = self.load()?;
+        let lock = self.lock()?;
+        let taken = self.load()?;
         if owner.is_gone() {
             let what = "find the state directory, which must exist before its IDs are allocated, at";
             return Err(Error::new(Kind::NotFound, what).at(&owner.state_dir));
         }
-        if let Some(record) = ledger.find(owner) {
-            return record.maps();
-        }
-        let alive = owner::alive(&ledger.records().iter().map(|r| &r.owner).collect::<Vec<_>>());
-        ledger.keep(&alive);
-        let (uid, gid) = self.choose(&ledger, size)?;
-        let record = Record { owner: owner.clone(), uid, gid, count: size };
-        let maps = record.maps()?;
-        ledger.push(record);
-        self.save(&ledger)?;
-        Ok(maps)
+        Ok((lock, taken))
     }
 
-    fn ranges_file(&self) -> PathBuf {
-        self.dir.join("ranges")
+    /// User and group ID from which on room is looked for. A hint: without it the search begins at the first.
+    fn next(&self) -> (u32, u32) {
+        let text = fs::read_to_string(self.dir.join("next")).unwrap_or_default();
+        let mut numbers = text.split_whitespace().map(|n| n.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
     /// Waits in steps instead of in flock(2), so that a holder that is stopped makes an error and not a hang.
@@ -240,22 +312,34 @@ impl Pool {
         }
     }
 
-    fn load(&self) -> Result<Ledger> {
-        let path = self.ranges_file();
+    fn load(&self) -> Result<Taken> {
+        Ok(Taken { placed: self.read("ranges", Ledger::parse)?, given: self.read("given", Given::parse)? })
+    }
+
+    fn read<T: Default>(&self, name: &str, parse: impl Fn(&[u8]) -> Result<T, String>) -> Result<T> {
+        let path = self.dir.join(name);
         match fs::read(&path) {
-            Ok(bytes) => Ledger::parse(&bytes).map_err(|why| damaged(&path, &why)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Ledger::default()),
+            Ok(bytes) => parse(&bytes).map_err(|why| damaged(&path, &why)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(T::default()),
             Err(e) => Err(e).op_at("read the pool of subordinate IDs", &path),
         }
     }
 
+    fn save(&self, placed: &Ledger) -> Result<()> {
+        self.replace("ranges", &placed.render())
+    }
+
+    fn save_given(&self, given: &Given) -> Result<()> {
+        self.replace("given", &given.render())
+    }
+
     /// The caller holds the lock, so that one name for the temporary file is enough.
-    fn save(&self, ledger: &Ledger) -> Result<()> {
-        let (new, path) = (self.dir.join("ranges.new"), self.ranges_file());
+    fn replace(&self, name: &str, content: &str) -> Result<()> {
+        let (new, path) = (self.dir.join(format!("{name}.new")), self.dir.join(name));
         let mut open = OpenOptions::new();
         open.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let mut file = open.open(&new).op_at("create", &new)?;
-        file.write_all(ledger.render().as_bytes()).op_at("write", &new)?;
+        file.write_all(content.as_bytes()).op_at("write", &new)?;
         fs::rename(&new, &path).op_at("replace the pool of subordinate IDs", &path)
     }
 }

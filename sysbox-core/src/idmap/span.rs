@@ -61,11 +61,15 @@ pub(super) fn subtract(spans: &[Span], holes: &[Span]) -> Vec<Span> {
     left
 }
 
-/// First fit: the lowest start of `size` free IDs in the first window that has room. `used` must come from [`union`].
-pub(super) fn place(windows: &[Span], used: &[Span], size: u32) -> Option<u32> {
+/// Next fit: the first start of `size` free IDs from `from` on, else the first of all, in the order of the windows. `used` must
+/// come from [`union`].
+pub(super) fn place(windows: &[Span], used: &[Span], size: u32, from: u32) -> Option<u32> {
     let free = subtract(windows, used);
-    let room = free.iter().find(|s| s.len() >= u64::from(size))?;
-    u32::try_from(room.start).ok()
+    let start = |from: u64| {
+        let later = free.iter().map(|s| Span { start: s.start.max(from), end: s.end });
+        later.into_iter().find(|s| s.len() >= u64::from(size)).map(|s| s.start)
+    };
+    start(from.into()).or_else(|| start(0)).and_then(|s| u32::try_from(s).ok())
 }
 
 #[cfg(test)]
@@ -85,15 +89,17 @@ mod tests {
     fn adjoining_spans_stay_apart() {
         let joined = union(vec![Span::new(10, 10), Span::new(0, 10), Span::new(15, 10), Span::new(50, 0)]);
         assert_eq!(joined, [Span::new(0, 10), Span::new(10, 15)]);
-        assert_eq!(place(&joined, &[], 11), Some(10));
+        assert_eq!(place(&joined, &[], 11, 0), Some(10));
     }
 
     #[test]
     fn the_last_ids_can_be_placed() {
         let windows = [Span::new(u32::MAX - 10, 10)];
-        assert_eq!(place(&windows, &[], 10), Some(u32::MAX - 10));
-        assert_eq!(place(&windows, &[Span::new(u32::MAX - 10, 4)], 6), Some(u32::MAX - 6));
-        assert_eq!(place(&windows, &[], 11), None);
+        for from in [0, u32::MAX - 10, u32::MAX - 4, u32::MAX] {
+            assert_eq!(place(&windows, &[], 10, from), Some(u32::MAX - 10));
+            assert_eq!(place(&windows, &[Span::new(u32::MAX - 10, 4)], 6, from), Some(u32::MAX - 6));
+            assert_eq!(place(&windows, &[], 11, from), None);
+        }
     }
 
     proptest! {
@@ -109,14 +115,14 @@ mod tests {
         }
 
         #[test]
-        fn placed_ids_are_free_and_in_one_window(w in spans(), used in spans(), size in 1u32..30) {
+        fn placed_ids_are_free_in_one_window_and_the_next(w in spans(), used in spans(), size in 1u32..30, from in 0u32..300) {
             let (w, used) = (union(w), union(used));
             let fits = |start: u64| {
                 let s = Span { start, end: start + u64::from(size) };
                 w.iter().any(|w| w.start <= s.start && s.end <= w.end) && used.iter().all(|u| !u.overlaps(s))
             };
-            let expected = (0..300).find(|s| fits(*s));
-            prop_assert_eq!(place(&w, &used, size).map(u64::from), expected);
+            let expected = (from.into()..300).find(|s| fits(*s)).or_else(|| (0..300).find(|s| fits(*s)));
+            prop_assert_eq!(place(&w, &used, size, from).map(u64::from), expected);
         }
     }
 }

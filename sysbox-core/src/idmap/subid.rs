@@ -5,7 +5,7 @@
 //! than these files (`subid:` in nsswitch.conf) are not asked.
 
 use super::number;
-use super::span::{subtract, union, Span};
+use super::span::{place, subtract, union, Span};
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
 
@@ -39,6 +39,16 @@ pub(super) struct Windows {
 }
 
 impl Windows {
+    /// Where a range of `size` goes: from `from` on and round again, so that what was given back rests for as long as possible.
+    /// Our entries are all alike; of the default areas one is left only when it is full. `used` must come from
+    /// [`union`].
+    pub(super) fn place(&self, used: &[Span], size: u32, from: u32) -> Option<u32> {
+        if self.assigned {
+            return place(&self.spans, used, size, from);
+        }
+        self.spans.iter().find_map(|s| place(&[*s], used, size, from))
+    }
+
     /// How many ranges of `size` fit when all is free.
     pub(super) fn capacity(&self, size: u32) -> u64 {
         self.spans.iter().map(|s| s.capacity(size)).sum()

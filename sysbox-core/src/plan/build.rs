@@ -1,46 +1,51 @@
 //! From a configuration and facts to a [`Plan`]: pure, no privilege, no look at the host.
 
-use super::{check, devices, mounts, options, process, Hook, Hooks, Plan, RootFs, TimeOffsets};
+use super::{check, devices, mounts, options, process, settings, Hook, Hooks, Plan, RootFs, TimeOffsets};
 use crate::cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::host::{Facts, FileKind};
 use crate::idmap::Maps;
 use crate::mount::Propagation;
+use crate::namespace::Join;
 use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 
-/// Annotation: `true` lets inner software lower its `oom_score_adj` to −999 though the container has no memory limit.
-pub const OOM_FLOOR: &str = "sysbox.oom-floor";
-
 /// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
-/// [`super::requested_maps`], or else of the pool. The same input gives the same plan.
+/// [`super::given_maps`], or else of the pool. The same input gives the same plan.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] for a malformed or contradictory configuration, [`Kind::Refused`] for a request that breaks
 /// isolation, [`Kind::Unsupported`] for what this library or host cannot do; each names the field.
 pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> Result<Plan> {
     check_id(id)?;
-    check::check(spec)?;
+    // Judges the whole configuration first.
+    if check::given_maps(spec, facts)?.is_some_and(|given| given != maps) {
+        return Err(Error::invalid("the ID maps are not those that the configuration brings"));
+    }
     let oci = spec.oci();
     let linux = oci.linux().as_ref().ok_or_else(|| Error::invalid("config.json has no \"linux\" section"))?;
     let process = oci.process().as_ref().ok_or_else(|| Error::invalid("config.json has no process"))?;
     let mut notes = Vec::new();
+    let settings = settings::settings(oci)?;
     let systemd = is_systemd(facts.program.as_deref());
-    let sets = mounts::plan(spec, bundle, facts, &maps, systemd, &mut notes)?;
+    let sets = mounts::plan(spec, bundle, facts, &maps, &settings, systemd, &mut notes)?;
     let resources = linux.resources().clone().unwrap_or_default();
     let devices = device_rules(&resources)?;
     let cx = process::Context {
+        spec: oci,
         maps: &maps,
-        seccomp: linux.seccomp().as_ref(),
         memory_limited: resources.memory().as_ref().and_then(|m| m.limit()).is_some_and(|l| l > 0),
         can_lower_oom: facts.can_lower_oom,
-        floor_asked: oci.annotations().as_ref().and_then(|a| a.get(OOM_FLOOR)).is_some_and(|v| v == "true"),
+        settings: &settings,
         systemd,
     };
     let process = process::plan(process, &cx, &mut notes)?;
     let node = cgroup::container_path(linux.cgroups_path().as_deref(), id)?;
     let domainname = domainname(oci.domainname().as_deref(), linux)?;
+    let join = Join::of(linux);
+    // Another container's name is not this one's to set.
+    let own_name = join.as_ref().is_none_or(|j| j.uts.is_none());
     Ok(Plan {
         id: id.to_owned(),
         oci_version: oci.version().clone(),
@@ -51,8 +56,9 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         root: root(spec, bundle, facts, &maps)?,
         locked: sets.locked,
         attached: sets.attached,
-        hostname: name(oci.hostname().as_deref(), "hostname")?,
-        domainname,
+        hostname: name(oci.hostname().as_deref(), "hostname")?.filter(|_| own_name),
+        domainname: domainname.filter(|_| own_name),
+        join,
         sysctls: sysctls(linux, &maps, &mut notes)?,
         process,
         hooks: hooks(oci.hooks().as_ref())?,

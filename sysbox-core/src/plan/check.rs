@@ -1,7 +1,9 @@
 //! What a configuration may not ask for, and which ID maps it brings.
 
 use crate::error::{Error, Kind, Result};
+use crate::host::Facts;
 use crate::idmap::{IdMap, Maps};
+use crate::namespace::{joined_maps, Join};
 use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Ns;
@@ -30,6 +32,23 @@ pub fn requested_maps(spec: &Spec) -> Result<Option<Maps>> {
     };
     maps.check_usable().map_err(|e| e.within("linux.uidMappings and linux.gidMappings"))?;
     Ok(Some(maps))
+}
+
+/// The ID maps that a configuration brings: its own, or those of the container whose namespaces it joins. Pure.
+///
+/// # Errors
+/// Those of [`requested_maps`]; what every plan is refused for, so that no IDs are taken for nothing; and of [`crate::namespace`], if it joins what cannot be joined.
+pub fn given_maps(spec: &Spec, facts: &Facts) -> Result<Option<Maps>> {
+    check(spec)?;
+    let requested = requested_maps(spec)?;
+    let Some(join) = spec.oci().linux().as_ref().and_then(Join::of) else { return Ok(requested) };
+    let joined = joined_maps(&join, |p| facts.namespaces.get(p).cloned())?;
+    match requested {
+        Some(r) if r != joined => Err(Error::invalid(
+            "linux.uidMappings and linux.gidMappings are not those of the user namespace that is joined",
+        )),
+        _ => Ok(Some(joined)),
+    }
 }
 
 /// As the specification spells it; the type's own names are those below /proc/PID/ns.
@@ -74,21 +93,18 @@ fn check_namespaces(linux: &oci::Linux) -> Result<()> {
         if list[..i].iter().any(|m| m.typ() == n.typ()) {
             return Err(Error::invalid(format!("linux.namespaces has two entries of type {}", name(n.typ()))));
         }
-        if let Some(path) = n.path() {
-            let hint = match n.typ() {
-                Ns::Network => {
-                    "a network namespace made outside belongs to the host's user namespace, where this container's root \
-                     may not configure it; let the engine make it inside a user namespace (podman run --userns=auto, \
-                     hostUsers: false) or let the runtime make it"
-                }
-                _ => "remove the path, so that the container gets a namespace of its own",
-            };
+        // The others are judged by whose they are.
+        let joinable = matches!(n.typ(), Ns::Network | Ns::Ipc | Ns::Uts | Ns::User);
+        if let Some(path) = n.path().as_ref().filter(|_| !joinable) {
             return Err(Error::new(
                 Kind::Refused,
                 format!("linux.namespaces: joining the {} namespace of a path is refused:", name(n.typ())),
             )
             .at(path)
-            .hint(hint));
+            .hint(match n.typ() {
+                Ns::Pid => "run it without --pid=container: a system container's init is process 1 of its own",
+                _ => "remove the path, so that the container gets a namespace of its own",
+            }));
         }
     }
     // An absent user or cgroup namespace is what engines send by default; an absent one of these is a request.

@@ -1,6 +1,7 @@
 //! Which mounts a container gets, which of them are locked, and in what order.
 
 use super::check::is_default_path;
+use super::settings::Settings;
 use super::{devices, options, Mount, MountAttrs, What};
 use crate::cgroup::{Layout, Version};
 use crate::error::{Error, Kind, Result};
@@ -25,6 +26,7 @@ pub(super) fn plan(
     bundle: &Path,
     facts: &Facts,
     maps: &Maps,
+    settings: &Settings,
     systemd: bool,
     notes: &mut Vec<String>,
 ) -> Result<Sets> {
@@ -34,7 +36,7 @@ pub(super) fn plan(
     let mut own = Own::default();
     for (i, m) in spec.oci().mounts().as_deref().unwrap_or_default().iter().enumerate() {
         let name = || format!("mounts[{i}] {}", m.destination().display());
-        let planned = one(m, bundle, facts, maps, &mut own).and_then(|planned| match &planned {
+        let planned = one(m, bundle, facts, (maps, settings), &mut own).and_then(|planned| match &planned {
             Some(mount) if locks(mount) => refuse_hidden(&mount.target).map(|()| planned),
             _ => Ok(planned),
         });
@@ -112,7 +114,13 @@ struct Own {
 }
 
 /// One mount of the configuration; `None` if a mount that every container has takes its place.
-fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own) -> Result<Option<Mount>> {
+fn one(
+    m: &oci::Mount,
+    bundle: &Path,
+    facts: &Facts,
+    shift: (&Maps, &Settings),
+    own: &mut Own,
+) -> Result<Option<Mount>> {
     let raw = Path::new("/").join(m.destination());
     let target = facts.targets.get(&raw).cloned().map_or_else(|| normalize(&raw), Ok)?;
     let fstype = m.typ().as_deref().unwrap_or_default();
@@ -130,7 +138,7 @@ fn one(m: &oci::Mount, bundle: &Path, facts: &Facts, maps: &Maps, own: &mut Own)
             return Err(Error::new(Kind::Refused, "a bind of control groups would reach those of others")
                 .hint("remove it: the container has its own below /sys/fs/cgroup"));
         }
-        return bind(m, target, opts, bundle, facts, maps).map(Some);
+        return bind(m, target, opts, bundle, facts, shift).map(Some);
     }
     match (name, fstype) {
         ("/proc", "proc") | ("/sys", "sysfs") | ("/dev/mqueue", "mqueue") => return Ok(None),
@@ -185,7 +193,7 @@ fn bind(
     opts: options::Options,
     bundle: &Path,
     facts: &Facts,
-    maps: &Maps,
+    (maps, settings): (&Maps, &Settings),
 ) -> Result<Mount> {
     let source = m.source().as_ref().ok_or_else(|| Error::invalid("a bind without a source"))?;
     let source = bundle.join(source);
@@ -200,7 +208,10 @@ fn bind(
     // A socket or device would give container root what host root may do with it; what belongs to the container's IDs
     // already needs no mapping, and would show as nobody's with one.
     let shifted = maps.uid.to_inside(fact.uid).is_some();
-    let idmap = !shifted && matches!(fact.kind, FileKind::Dir | FileKind::File);
+    let asked = |list: &[PathBuf]| list.iter().any(|p| p == m.destination() || *p == target);
+    let mappable = matches!(fact.kind, FileKind::Dir | FileKind::File)
+        || fact.kind == FileKind::Socket && asked(&settings.mapped_sockets);
+    let idmap = !shifted && mappable && !asked(&settings.unmapped);
     let node = if fact.kind == FileKind::Dir { Node::Dir } else { Node::File };
     let recursive = opts.bind.unwrap_or(false);
     Ok(Mount { target, what: What::Bind { source, recursive, idmap, node }, attrs: opts.attrs, why: None })

@@ -1,6 +1,7 @@
 //! The program: its identity, limits, capabilities and system call filter.
 
-use super::{Caps, Filter, Process};
+use super::settings::{settings, Settings};
+use super::{capabilities, Filter, Process};
 use crate::error::{Error, Kind, Result};
 use crate::idmap::Maps;
 use crate::{mount, seccomp};
@@ -17,26 +18,26 @@ fn is_engine_profile(name: &str) -> bool {
 /// What of the container bears on its processes.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
+    pub(super) spec: &'a oci::Spec,
     pub(super) maps: &'a Maps,
-    pub(super) seccomp: Option<&'a oci::LinuxSeccomp>,
     pub(super) memory_limited: bool,
     pub(super) can_lower_oom: bool,
-    pub(super) floor_asked: bool,
+    pub(super) settings: &'a Settings,
     pub(super) systemd: bool,
 }
 
-/// A process of the container, planned for exec: the same rules as for the first one. Pure.
+/// A process of the container that `spec` describes, planned for exec: the same rules as for the first one. Pure.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] if the process is malformed or its user is not mapped; [`Kind::Unsupported`] if the profile cannot be
 /// compiled here. The message names the field.
-pub fn process_for_exec(p: &oci::Process, maps: &Maps, seccomp: Option<&oci::LinuxSeccomp>) -> Result<Process> {
+pub fn process_for_exec(p: &oci::Process, maps: &Maps, spec: &oci::Spec) -> Result<Process> {
     let mut notes = Vec::new();
-    plan(
-        p,
-        &Context { maps, seccomp, memory_limited: false, can_lower_oom: false, floor_asked: false, systemd: false },
-        &mut notes,
-    )
+    let mut with = spec.clone();
+    with.set_process(Some(p.clone()));
+    let settings = &settings(&with)?;
+    let cx = Context { spec, maps, memory_limited: false, can_lower_oom: false, settings, systemd: false };
+    plan(p, &cx, &mut notes)
 }
 
 pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) -> Result<Process> {
@@ -71,7 +72,7 @@ pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) 
         }
         !drop
     });
-    let (filter, changed) = filter(cx.seccomp)?;
+    let (filter, changed) = filter(cx.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()))?;
     notes.extend(changed);
     Ok(Process {
         env,
@@ -83,10 +84,10 @@ pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) 
         terminal: p.terminal().unwrap_or(false),
         console_size: console_size(p)?,
         no_new_privs: p.no_new_privileges().unwrap_or(false),
-        caps: Caps::Full,
+        caps: capabilities::caps(p.capabilities().as_ref(), cx.settings.honor_caps, cx.spec),
         rlimits: rlimits(p.rlimits().as_deref().unwrap_or_default())?,
         oom_score_adj: oom(p.oom_score_adj())?,
-        oom_floor: (cx.memory_limited || cx.floor_asked) && cx.can_lower_oom,
+        oom_floor: (cx.memory_limited || cx.settings.oom_floor) && cx.can_lower_oom,
         apparmor,
         selinux: p.selinux_label().clone().filter(|s| !s.is_empty()),
         seccomp: filter,

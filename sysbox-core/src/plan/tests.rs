@@ -6,6 +6,7 @@ use crate::cgroup::Layout;
 use crate::error::{Kind, Result};
 use crate::host::{Facts, FileKind, PathFact};
 use crate::idmap::IdMap;
+use crate::namespace::Owner;
 use crate::spec::{is_bind, Spec};
 use proptest::prelude::*;
 use serde_json::{json, Value};
@@ -52,6 +53,7 @@ fn of_root(kind: FileKind) -> PathFact {
 fn facts_for(spec: &Spec) -> Facts {
     let kind = |p: &Path| if p.starts_with("/var/lib/docker/containers") { FileKind::File } else { FileKind::Dir };
     Facts {
+        namespaces: BTreeMap::new(),
         overlay: None,
         inner_dirs: Vec::new(),
         cgroups: hybrid(),
@@ -146,7 +148,7 @@ fn docker_becomes_a_system_container() {
     let p = planned(&docker());
     assert_eq!((p.id.as_str(), p.oci_version.as_str()), ("c1", "1.0.2-dev"));
     assert_eq!(p.time, TimeOffsets::FromZero);
-    assert_eq!(p.process.caps, Caps::Full);
+    assert_eq!(p.process.caps, Caps::Full { dropped: 0 });
     assert_eq!(p.process.apparmor, None);
     assert!(p.process.seccomp.is_some());
     assert_eq!(p.process.groups, [1, 2, 3, 4, 6, 10, 11, 20, 26, 27]);
@@ -442,7 +444,7 @@ fn the_oom_floor_goes_with_a_memory_limit_and_the_right() {
     let asked = |limit: i64, value: &str| {
         let doc = docker_with(|d| {
             d["linux"]["resources"]["memory"] = json!({ "limit": limit });
-            d["annotations"] = json!({ build::OOM_FLOOR: value });
+            d["annotations"] = json!({ OOM_FLOOR: value });
         });
         planned(&doc).process.oom_floor
     };
@@ -532,13 +534,23 @@ fn namespaces_of_the_host_are_refused() {
         let without = docker_with(|d| d["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != typ));
         refused(plan_on(&without, |_| ()), Kind::Refused, &["linux.namespaces", typ, "=host"]);
     }
-    for typ in ["pid", "ipc", "network", "uts", "mount", "user", "cgroup", "time"] {
+    for (typ, owner) in [
+        ("pid", None),
+        ("mount", None),
+        ("cgroup", None),
+        ("time", None),
+        ("ipc", Some(Owner::Host)),
+        ("network", Some(Owner::Host)),
+        ("uts", Some(Owner::Host)),
+        ("user", Some(Owner::Host)),
+    ] {
         let doc = docker_with(|d| {
             let list = d["linux"]["namespaces"].as_array_mut().unwrap();
             list.retain(|n| n["type"] != typ);
             list.push(json!({ "type": typ, "path": "/proc/1/ns/x" }));
         });
-        refused(plan_on(&doc, |_| ()), Kind::Refused, &["linux.namespaces", typ, "/proc/1/ns/x"]);
+        let whose = |f: &mut Facts| f.namespaces.extend(owner.map(|o| ("/proc/1/ns/x".into(), o)));
+        refused(plan_on(&doc, whose), Kind::Refused, &["linux.namespaces", "/proc/1/ns/x"]);
     }
     let twice = docker_with(|d| d["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "pid" })));
     refused(plan_on(&twice, |_| ()), Kind::InvalidConfig, &["linux.namespaces", "pid"]);

@@ -11,7 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A running stage. Killed if it is dropped before it is finished.
+/// A running stage. Dropping it kills and buries it: after its last answer it has nothing left to do, and a caller that lives on
+/// must not be left with a zombie.
 #[derive(Debug)]
 pub(crate) struct Spawned {
     channel: Channel,
@@ -45,10 +46,9 @@ impl Spawned {
         self.channel.expect::<Reply>("the stage")
     }
 
-    /// Buries it. Its status says nothing; somebody else may have taken it.
+    /// Lets it come to its end, whatever that is, and buries it.
     pub(crate) fn finish(self) {
         let _ = pidfd::wait_gone(self.child.as_fd(), -1);
-        let _ = pidfd::reap(self.child.as_fd());
     }
 }
 
@@ -68,7 +68,7 @@ fn execute(path: &Path, theirs: Channel) -> Result<OwnedFd> {
 
 impl Drop for Spawned {
     fn drop(&mut self) {
-        // After `finish` it is gone, and all of this does nothing.
+        // Its status says nothing, and a caller that reaps all its children may have taken it: each of these may fail.
         let _ = pidfd::kill(self.child.as_fd(), libc::SIGKILL);
         let _ = pidfd::wait_gone(self.child.as_fd(), -1);
         let _ = pidfd::reap(self.child.as_fd());

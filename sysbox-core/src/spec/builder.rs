@@ -126,7 +126,7 @@ impl SystemContainer {
     }
 
     /// Memory limit in bytes; −1 is none. With a limit, inner software may lower its OOM score down to −999; see
-    /// [`crate::plan::build::OOM_FLOOR`] for without.
+    /// [`crate::plan::OOM_FLOOR`] for without.
     #[must_use]
     pub fn memory(mut self, bytes: i64) -> Self {
         self.memory = Some(bytes);

@@ -1,21 +1,19 @@
 //! Makes a container and leaves its init waiting for the start.
 
-use super::{hooks, init, tree, Fds};
+use super::{birth, hooks, init, launch, tree, Fds};
 use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::namespace;
 use crate::plan::{Plan, TimeOffsets};
 use crate::protocol::{Fd, FromInit, Reply, ToInit};
-use crate::state::{OciState, Status, CLAIM};
+use crate::state::{Claim, OciState, Status, CLAIM};
 use crate::sys::channel::Channel;
-use crate::sys::clone::{self, Fork};
+use crate::sys::clone::Fork;
 use crate::sys::{cred, pidfd};
 use nix::sched::{setns, CloneFlags};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// Namespaces that init gets at birth. The others need what only exists later: its cgroup, its ID maps, its root.
-const AT_BIRTH: i32 =
-    libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_PARENT;
+use std::path::Path;
 
 pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> {
     cgroup::create(&plan.cgroup)?;
@@ -27,15 +25,16 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     tree::leave_host()?;
     fds.own_pipes(plan.maps.root())?;
     let (ours, theirs) = Channel::pair()?;
-    let (pid, init) = match clone::fork(AT_BIRTH, entry.unified()).op("clone init").map_err(no_userns)? {
+    let (fork, entry, joined) = birth::clone_init(plan, entry).map_err(no_userns)?;
+    let (pid, init) = match fork {
         Fork::Child => {
             drop((ours, host_mounts));
             drop(fds.take(Fd::Lock));
-            init::main(&theirs, plan, fds, entry, leaf)
+            init::main(&theirs, plan, fds, entry, leaf, joined)
         }
         Fork::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((theirs, leaf, entry));
+    drop((theirs, leaf, entry, joined));
     // What init needs is init's alone now; the lock stays until this process ends.
     drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
@@ -53,12 +52,9 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
 /// Without it they may be anybody's, and whoever cleans up leaves them alone.
 fn claim(plan: &Plan, fds: &Fds) -> Result<()> {
     use rustix::fs::{openat, Mode, OFlags};
-    use std::os::unix::fs::MetadataExt;
     let dir = fds.get(Fd::Lock).ok_or_else(|| Error::new(Kind::Protocol, "no lock"))?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let inode = |n: &cgroup::Node| std::fs::metadata(&n.dir).map(|m| m.ino()).op_at("stat", &n.dir);
-    let inodes = plan.cgroup.nodes.iter().map(inode).collect::<Result<Vec<u64>>>()?;
-    let text = serde_json::to_vec(&inodes).unwrap_or_default();
+    let text = Claim::on(plan.cgroup.paths())?;
     let file = openat(dir, CLAIM, flags, Mode::from_raw_mode(0o600)).op_at("create", CLAIM)?;
     rustix::io::write(&file, &text).op_at("write", CLAIM).map(drop)
 }
@@ -82,7 +78,15 @@ fn furnish(
     host_mounts: &File,
 ) -> Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
-    for (name, text) in [("uid_map", plan.maps.uid.to_string()), ("gid_map", plan.maps.gid.to_string())] {
+    if plan.join.is_some() {
+        // The path may have come to mean something else since the plan was made.
+        let found = namespace::read_maps(Path::new(&format!("/proc/{pid}")))?;
+        if found != plan.maps {
+            return Err(Error::new(Kind::Busy, "the user namespace to share is not the one it was a moment ago"));
+        }
+    }
+    let maps = [("uid_map", plan.maps.uid.to_string()), ("gid_map", plan.maps.gid.to_string())];
+    for (name, text) in maps.into_iter().filter(|_| plan.join.is_none()) {
         std::fs::write(of(name), text).op_at("write", of(name))?;
     }
     let oom = open_oom_score(plan, pid)?;
@@ -114,7 +118,6 @@ fn furnish(
     tree::pivot(&root)?;
     init.send(&ToInit::Rooted, &[])?;
     expect(init, "init", |m| matches!(m, FromInit::Ready))?;
-    // Last: a tight limit is for the program, not for init's own work.
     limit(plan, pid, oom)
 }
 
@@ -128,13 +131,7 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 
 /// What only real root may give.
 fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
-    for &(resource, soft, hard) in &plan.process.rlimits {
-        cred::set_rlimit(pid, resource, soft, hard)
-            .op(format!("prlimit resource {resource} to {soft}:{hard}"))
-            .map_err(|e| {
-                e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first")
-            })?;
-    }
+    launch::allow_limits(pid, &plan.process)?;
     match oom {
         Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
             .op(format!("write {score} to oom_score_adj of init"))

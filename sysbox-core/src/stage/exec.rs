@@ -7,21 +7,23 @@ use crate::mount::{self, Root};
 use crate::protocol::{Exec, Fd, Reply};
 use crate::sys::channel::Channel;
 use crate::sys::clone::{self, Fork};
-use crate::sys::{cred, fd, pty};
+use crate::sys::{cred, fd, pidfd, pty};
 use nix::sched::{setns, CloneFlags};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
+
+/// How long the new process may take until it executes its program. What is frozen would keep the caller for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     let init = fds.take(Fd::Init).ok_or_else(|| Error::new(Kind::Protocol, "exec without a container"))?;
     let entry = Entry::open_for_exec(&e.cgroup, e.init as u32)?;
     // Opened now, while /proc is the host's; a container may make its leaf unfit for processes at any moment.
     let beside_init = e.cgroup.open_init_unified(e.init as u32)?;
-    for &(resource, soft, hard) in &e.process.rlimits {
-        cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
-    }
+    launch::allow_limits(0, &e.process)?;
     if let Some(score) = e.process.oom_score_adj {
         let path = "/proc/self/oom_score_adj";
         std::fs::write(path, score.to_string()).op_at(format!("write {score} to"), path)?;
@@ -43,7 +45,10 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     drop(init);
     let (ours, theirs) = Channel::pair()?;
     let forked = match clone::fork(libc::CLONE_PARENT, entry.unified()) {
-        Err(err) if err.raw_os_error() == Some(libc::EBUSY) => {
+        // What software inside has made of its leaf: with controllers for its children, threaded, removed.
+        Err(err)
+            if matches!(err.raw_os_error(), Some(libc::EBUSY | libc::EOPNOTSUPP | libc::ENODEV | libc::ENOENT)) =>
+        {
             clone::fork(libc::CLONE_PARENT, beside_init.as_ref().map(AsFd::as_fd))
         }
         r => r,
@@ -57,14 +62,27 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
         }
         Fork::Parent { pid, pidfd } => {
             drop(theirs);
+            ours.limit_wait(PATIENCE)?;
             // Executing closes the other end without a word.
-            match ours.recv::<Error>()? {
+            match ours.recv::<Error>() {
                 // The caller's child in any case: it must be buried, or the container's init cannot end.
-                Some((error, _)) => caller.send(&Reply::Failed(error), &[pidfd.as_fd()]),
-                None => caller.send(&Reply::Done(Some(pid)), &[pidfd.as_fd()]),
+                Ok(Some((error, _))) => caller.send(&Reply::Failed(error), &[pidfd.as_fd()]),
+                Ok(None) => caller.send(&Reply::Done(Some(pid)), &[pidfd.as_fd()]),
+                Err(error) => {
+                    let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
+                    let late = matches!(error.errno(), Some(libc::EAGAIN));
+                    let error = if late { stuck() } else { error };
+                    caller.send(&Reply::Failed(error), &[pidfd.as_fd()])
+                }
             }
         }
     }
+}
+
+fn stuck() -> Error {
+    let what = format!("the new process has not executed its program after {} s", PATIENCE.as_secs());
+    Error::new(Kind::Busy, what)
+        .hint("its cgroup may be frozen, from outside or from inside, or a file system may hang")
 }
 
 /// The one namespace that the child enters by itself. Where cgroup2 is mounted with `nsdelegate`, as systemd does, the kernel

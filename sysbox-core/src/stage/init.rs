@@ -4,6 +4,7 @@
 //! what is its own to attach, and waits. What it waits with is not reachable from inside: it is not dumpable, and its
 //! memory belongs to the host's user namespace until it executes.
 
+use super::birth::Joined;
 use super::{hooks, launch, tree, Fds};
 use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
@@ -21,11 +22,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-pub(super) fn main(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Option<OwnedFd>) -> ! {
+pub(super) fn main(
+    stage: &Channel,
+    plan: &Plan,
+    mut fds: Fds,
+    entry: Entry,
+    leaf: Option<OwnedFd>,
+    joined: Joined,
+) -> ! {
     // The stage's line to its caller, who waits for it to close.
     let _ = fd::close_range(0, 0);
     let listener = fds.take(Fd::Listener).map(UnixListener::from);
-    let ready = prepare(stage, plan, fds, entry, leaf).and_then(|ready| {
+    let ready = prepare(stage, plan, fds, entry, leaf, joined).and_then(|ready| {
         let listener = listener.ok_or_else(|| Error::new(Kind::Protocol, "no start socket"))?;
         stage.send(&FromInit::Ready, &[])?;
         Ok((ready, listener))
@@ -53,7 +61,14 @@ struct Ready {
     score: Option<File>,
 }
 
-fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Option<OwnedFd>) -> Result<Ready> {
+fn prepare(
+    stage: &Channel,
+    plan: &Plan,
+    mut fds: Fds,
+    entry: Entry,
+    leaf: Option<OwnedFd>,
+    mut joined: Joined,
+) -> Result<Ready> {
     entry.enter_v1()?;
     drop(entry);
     // As the host's root still: a process that is not dumpable has files in /proc that container root may not write.
@@ -65,6 +80,11 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Optio
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     rustix::process::setsid().op("setsid")?;
     let mut own = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
+    if joined.has(CloneFlags::CLONE_NEWIPC) {
+        own.remove(CloneFlags::CLONE_NEWIPC);
+    }
+    let own_network = !joined.has(CloneFlags::CLONE_NEWNET);
+    joined.enter()?;
     let timed = plan.time != TimeOffsets::Host;
     if timed {
         own |= CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
@@ -72,7 +92,9 @@ fn prepare(stage: &Channel, plan: &Plan, mut fds: Fds, entry: Entry, leaf: Optio
     unshare(own).op("unshare ipc, cgroup and time namespaces")?;
     let path = "/proc/self/ns/time_for_children";
     let time = timed.then(|| File::open(path).op_at("open", path)).transpose()?;
-    net::loopback_up().op("bring up lo")?;
+    if own_network {
+        net::loopback_up().op("bring up lo")?;
+    }
     join_keyring(&plan.id)?;
     hostname(plan)?;
     stage.send(&FromInit::Unshared, &[])?;

@@ -135,6 +135,16 @@ pub(super) fn use_terminal(slave: &OwnedFd, streams: &mut Vec<(i32, OwnedFd)>) -
     Ok(())
 }
 
+/// Prepares for the limits that [`launch`] sets, as long as somebody has the right to raise them.
+pub(super) fn allow_limits(pid: i32, p: &Process) -> Result<()> {
+    for &(resource, _, hard) in &p.rlimits {
+        cred::raise_hard_limit(pid, resource, hard).op(format!("raise limit {resource} to {hard}")).map_err(|e| {
+            e.hint("raising a hard limit needs CAP_SYS_RESOURCE; raise it for the calling process first")
+        })?;
+    }
+    Ok(())
+}
+
 /// Becomes the program. Returns only on failure, with the socket on which to report it.
 pub(super) fn launch(p: &Process, prepared: Prepared, report: OwnedFd) -> (Error, Option<Channel>) {
     let mut report = Some(report);
@@ -158,6 +168,10 @@ fn try_launch(p: &Process, prepared: Prepared, report: &mut Option<OwnedFd>) -> 
     number_streams(prepared.streams, report)?;
     if early.is_ok() {
         inside()?;
+    }
+    // They are for the program: what was opened and read before may need more. A filter may forbid the call.
+    for &(resource, soft, hard) in &p.rlimits {
+        cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
     }
     // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and the user may lose it just now.
     if !p.no_new_privs {
@@ -224,16 +238,20 @@ fn identity(p: &Process) -> Result<()> {
     let user = || cred::become_user(p.uid, p.gid, &p.groups).op(format!("become user {}:{}", p.uid, p.gid));
     let all = (1u64 << (cred::last_cap() + 1)) - 1;
     match p.caps {
-        Caps::Full if p.uid != 0 => {
+        Caps::Full { dropped } => {
+            let given = all & !dropped;
+            if dropped != 0 {
+                cred::limit_bounding(given).op("limit the bounding set")?;
+            }
+            let sets = CapSets { bounding: given, permitted: given, effective: given, inheritable: 0, ambient: 0 };
+            if p.uid == 0 {
+                // Whoever drops SETGID still becomes the user that was asked for.
+                user()?;
+                return cred::set_caps(&sets).op("capset");
+            }
             // Leaving uid 0 clears permitted, effective and ambient; inheritable would stay.
-            cred::set_caps(&CapSets { bounding: all, permitted: all, effective: all, inheritable: 0, ambient: 0 })
-                .op("capset")?;
+            cred::set_caps(&CapSets { permitted: all, effective: all, ..sets }).op("capset")?;
             user()
-        }
-        Caps::Full => {
-            user()?;
-            cred::set_caps(&CapSets { bounding: all, permitted: all, effective: all, inheritable: 0, ambient: 0 })
-                .op("capset")
         }
         Caps::Exact { bounding, permitted, effective, inheritable, ambient } => {
             cred::limit_bounding(bounding).op("limit the bounding set")?;

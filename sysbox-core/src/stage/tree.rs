@@ -136,7 +136,11 @@ pub(super) fn unmappable(top: BorrowedFd<'_>, e: &std::io::Error, source: &Path)
     Err(Error::sys(format!("ID-map a mount of {name}"), e.raw_os_error().unwrap_or(libc::EINVAL))
         .at(source)
         .kinded(Kind::Unsupported)
-        .hint("ID-mapped mounts need ext4, xfs, btrfs or (from Linux 6.3) tmpfs; move the data there"))
+        .hint(format!(
+            "ID-mapped mounts need ext4, xfs, btrfs or (from Linux 6.3) tmpfs: move the data there; a bind can be had as \
+             nobody's with the annotation {}=DESTINATION",
+            crate::plan::SKIP_UID_SHIFT
+        )))
 }
 
 /// Builds the tree on top of the root's own directory and returns it.

@@ -37,6 +37,11 @@ impl Channel {
         self.0.into()
     }
 
+    /// From here on a peer that says nothing for so long is an error: EAGAIN.
+    pub(crate) fn limit_wait(&self, limit: std::time::Duration) -> Result<()> {
+        self.0.set_read_timeout(Some(limit)).op("setsockopt SO_RCVTIMEO")
+    }
+
     pub(crate) fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let body =
             serde_json::to_vec(message).map_err(|e| Error::new(Kind::Protocol, format!("encode a message: {e}")))?;

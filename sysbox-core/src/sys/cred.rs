@@ -165,6 +165,25 @@ pub(crate) fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::R
     })
 }
 
+/// Raises a process's hard limit to at least `hard`, for which only the host's root has the right, and leaves the soft one alone.
+pub(crate) fn raise_hard_limit(pid: i32, resource: u32, hard: u64) -> io::Result<()> {
+    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `now` outlives the call; no new limit is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            std::ptr::null::<libc::rlimit64>(),
+            std::ptr::addr_of_mut!(now),
+        )
+    })?;
+    if hard > now.rlim_max {
+        set_rlimit(pid, resource, now.rlim_cur, hard)?;
+    }
+    Ok(())
+}
+
 /// Resets every signal to its default action and unblocks all: both survive exec.
 pub(crate) fn reset_signals() {
     /// At least as large as any kernel's `struct sigaction`.

@@ -54,37 +54,19 @@ pub(crate) fn kill(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// How a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Waited {
-    Gone,
-    TimedOut,
-    HungUp,
-}
-
 /// Waits until the process has ended; `None` after `timeout_ms` (−1: never gives up).
 pub(crate) fn wait_gone(pidfd: BorrowedFd<'_>, timeout_ms: i32) -> io::Result<Option<()>> {
-    Ok((wait_gone_or(pidfd, timeout_ms, None)? == Waited::Gone).then_some(()))
-}
-
-/// As [`wait_gone`], but also until the peer of a socket hangs up.
-pub(crate) fn wait_gone_or(pidfd: BorrowedFd<'_>, timeout_ms: i32, peer: Option<BorrowedFd<'_>>) -> io::Result<Waited> {
     let end =
         (timeout_ms >= 0).then(|| std::time::Instant::now() + std::time::Duration::from_millis(timeout_ms as u64));
     loop {
         let left = end.map_or(-1, |e| {
             i32::try_from(e.saturating_duration_since(std::time::Instant::now()).as_millis()).unwrap_or(i32::MAX)
         });
-        let mut p = [
-            libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 },
-            // Hanging up is reported unasked; poll(2) ignores a negative descriptor.
-            libc::pollfd { fd: peer.map_or(-1, |s| s.as_raw_fd()), events: 0, revents: 0 },
-        ];
-        // SAFETY: two pollfds that outlive the call.
-        match unsafe { libc::poll(p.as_mut_ptr(), 2, left) } {
-            0 => return Ok(Waited::TimedOut),
-            n if n > 0 && p[0].revents != 0 => return Ok(Waited::Gone),
-            n if n > 0 => return Ok(Waited::HungUp),
+        let mut p = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd that outlives the call.
+        match unsafe { libc::poll(std::ptr::addr_of_mut!(p), 1, left) } {
+            0 => return Ok(None),
+            n if n > 0 => return Ok(Some(())),
             _ => {
                 let e = io::Error::last_os_error();
                 if e.raw_os_error() != Some(libc::EINTR) {

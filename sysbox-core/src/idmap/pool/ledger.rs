@@ -126,7 +126,7 @@ fn parse_record(line: &str) -> Option<Record> {
     (uid != 0 && gid != 0 && record.maps().is_ok()).then_some(record)
 }
 
-fn escape(path: &Path, text: &mut String) {
+pub(super) fn escape(path: &Path, text: &mut String) {
     for &b in path.as_os_str().as_bytes() {
         if b.is_ascii_graphic() && b != b'%' {
             text.push(char::from(b));
@@ -136,7 +136,7 @@ fn escape(path: &Path, text: &mut String) {
     }
 }
 
-fn unescape(field: &str) -> Option<OsString> {
+pub(super) fn unescape(field: &str) -> Option<OsString> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.bytes();
     while let Some(b) = rest.next() {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The path alone would not tell a container from a later one of the same name, the numbers alone not from a later directory
 /// that reuses them. A later one that has path and both numbers, as a file system that reuses inode numbers at once may
 /// give it, takes the range over, which no one else can have then.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// Absolute path, without symbolic links if it comes from [`Owner::of`].
     pub state_dir: PathBuf,

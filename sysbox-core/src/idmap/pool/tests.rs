@@ -1,3 +1,5 @@
+mod given;
+
 use super::*;
 use crate::idmap::{IdMap, Range};
 use proptest::prelude::*;
@@ -183,7 +185,7 @@ fn an_owner_keeps_what_it_has() {
     assert_eq!(host.pool(1000).allocate(&a).unwrap(), maps);
     assert_eq!(host.pool(65536).lookup(&a).unwrap(), Some(maps.clone()));
     assert_eq!(host.pool(65536).lookup(&b).unwrap(), None);
-    assert_eq!(host.pool(65536).list().unwrap(), [Allocation { owner: a.clone(), maps }]);
+    assert_eq!(host.pool(65536).list().unwrap(), [Allocation { owner: a.clone(), maps, exclusive: true }]);
     // The entries may be withdrawn while the container lives.
     fs::write(host.config(1).subuid, "sysbox:rubbish\n").unwrap();
     host.pool(65536).allocate(&a).unwrap();
@@ -207,6 +209,38 @@ fn ranges_come_back_by_release_and_when_the_owner_is_gone() {
     assert_eq!(pool.allocate(&new).unwrap(), first);
     assert_eq!(pool.lookup(&new).unwrap(), Some(first));
     assert_eq!(pool.list().unwrap().len(), 2);
+}
+
+#[test]
+fn what_was_given_back_rests_for_as_long_as_possible() {
+    for (entries, ranges) in [("sysbox:100000:196608\nsysbox:900000:65536\n", 4), ("", 2245)] {
+        let host = Host::both(entries);
+        let mut seen = HashMap::new();
+        for n in 0..ranges.min(40) {
+            // Another handle each time, as another process would have it.
+            let owner = host.owner("a");
+            let maps = host.pool(65536).allocate(&owner).unwrap();
+            assert_eq!(seen.insert(maps.clone(), n), None, "{maps:?}");
+            host.pool(65536).release(&owner).unwrap();
+        }
+        if ranges == 4 {
+            let again = host.pool(65536).allocate(&host.owner("a")).unwrap();
+            assert_eq!(seen.get(&again), Some(&0), "{again:?}");
+        }
+    }
+    // The default areas are not alike: the second is for when the first is full.
+    let host = Host::both("");
+    let last = 0x7FFE_0000 - 65536;
+    fs::create_dir_all(host.file("")).unwrap();
+    fs::set_permissions(host.file(""), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    fs::write(host.file("next"), format!("{last} {last}\n")).unwrap();
+    let starts = ["a", "b"].map(|n| start(&host.pool(65536).allocate(&host.owner(n)).unwrap().uid));
+    assert_eq!(starts, [last, 0x7739_0000]);
+    for junk in ["", "rubbish", "4294967295 -1", "1"] {
+        fs::write(host.file("next"), junk).unwrap();
+        let maps = host.pool(65536).allocate(&host.owner(&format!("c{}", junk.len()))).unwrap();
+        assert!(start(&maps.uid) >= 0x7739_0000, "{junk}");
+    }
 }
 
 #[test]

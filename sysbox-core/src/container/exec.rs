@@ -1,0 +1,121 @@
+//! Programs run in a container beside its init.
+
+use super::{wait, Container, DEATH_MS};
+use crate::error::{Error, Kind, Result, SysResult};
+use crate::plan::process_for_exec;
+use crate::protocol::{Exec, Fd, Reply, Work};
+use crate::runtime::Stdio;
+use crate::state::Status;
+use crate::sys::pidfd::{self, Exit};
+use oci_spec::runtime as oci;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How a program is run in a container.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// Its streams.
+    pub stdio: Stdio,
+}
+
+/// A program running in a container; a child of this process, which must wait for it: while it is a zombie the container's
+/// init cannot end. Dropping the handle buries it if it has ended.
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Container {
+    /// Runs a program in it. Blocks until it has been executed; it is then a child of this process.
+    ///
+    /// It gets the namespaces, the capabilities, the seccomp profile and the cgroup of a process of the container. Limits
+    /// (`rlimits`) and the OOM score that `process` does not give are those of this process. Needs Linux 5.8 (setns(2) by pidfd).
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] unless it is created or running; [`Kind::Busy`] if it is frozen so that this cannot be seen beforehand,
+    /// after some time; [`Kind::InvalidConfig`] if `process` is malformed, or has a terminal
+    /// and no console socket is given, or the other way round; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; and
+    /// those of every system call on the way.
+    pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
+        // First: what this opens itself must not get the number of a stream that the caller has closed.
+        let has_console = options.stdio.console.is_some();
+        let mut fds = options.stdio.into_fds()?;
+        self.expect_fit()?;
+        let record = self.record()?;
+        let spec = self.spec()?;
+        let process = process_for_exec(process, &record.maps, spec.oci())?;
+        if process.terminal != has_console {
+            return Err(Error::invalid("a console socket goes with process.terminal, and only with it"));
+        }
+        let init = self.found.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
+        let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
+        self.expect_fit()?;
+        self.refresh_root();
+        let exec = Exec {
+            id: self.id.clone(),
+            process,
+            cgroup: record.cgroup.clone(),
+            init: init.pid,
+            root: record.maps.root(),
+        };
+        fds.push((Fd::Init, pidfd));
+        let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
+        match stage.reply()? {
+            (Reply::Done(Some(pid)), fds) => fds
+                .into_iter()
+                .next()
+                .map(|pidfd| Child { pid, pidfd })
+                .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
+            (Reply::Failed(e), fds) => {
+                if let Some(failed) = fds.first() {
+                    let _ = pidfd::wait_gone(failed.as_fd(), DEATH_MS);
+                    let _ = pidfd::reap(failed.as_fd());
+                }
+                Err(e)
+            }
+            _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
+        }
+    }
+
+    fn expect_fit(&self) -> Result<()> {
+        // It would be frozen as well, and its creator with it.
+        if self.status() == Status::Paused {
+            return Err(Error::new(Kind::WrongState, "cannot exec in a paused container").hint("resume it first"));
+        }
+        self.expect_status(&[Status::Running, Status::Created], "exec in")
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = pidfd::reap(self.pidfd.as_fd());
+    }
+}
+
+impl Child {
+    /// Its pid on the host.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends it a signal (`SIG*` number).
+    ///
+    /// # Errors
+    /// [`Kind::System`]: it has ended (ESRCH), or the number is invalid.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        pidfd::kill(self.pidfd.as_fd(), signal).op(format!("send signal {signal}"))
+    }
+
+    /// A descriptor that becomes readable when it ends (pidfd_open(2)).
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits, without limit, until it has ended, says how, and reaps it.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] if somebody else reaped it, on a kernel that does not keep the status (before 6.15).
+    pub fn wait(&self) -> Result<Exit> {
+        wait(self.pidfd.as_fd())
+    }
+}
