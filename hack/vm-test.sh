@@ -218,6 +218,47 @@ test_delegation() {
   [[ ! -d $cg/lim ]] || fail "the node is still there"
 }
 
+# What software inside can make of its leaf, and what an exec does then.
+test_exec() {
+  local began
+  bundle ex busybox '.linux.cgroupsPath = "/exec-test" | .process.rlimits = [{type: "RLIMIT_MEMLOCK", soft: 1099511627776, hard: 2199023255552}]' \
+    sh -c 'grep "Max locked" /proc/self/limits; exec sleep 1000'
+  rt run -d -b /b/ex ex >/b/out
+  until_true grep -Eq 'memory +1099511627776 +2199023255552' /b/out
+  rt pause ex
+  rt exec ex true 2>/b/err && fail 'exec while paused'
+  grep -q 'cannot exec in a paused container' /b/err || fail "$(cat /b/err)"
+  rt resume ex
+  if [[ $pure == 1 ]]; then
+    # With a domain controller for its children, it takes no process.
+    # shellcheck disable=SC2016
+    rt exec ex sh -ec '
+      cd /sys/fs/cgroup
+      mkdir own
+      echo 1 >own/cgroup.procs
+      echo $$ >own/cgroup.procs
+      echo +memory >cgroup.subtree_control
+      echo +memory >init.scope/cgroup.subtree_control'
+    same 'where exec goes' "$(rt exec ex sed -n 's/^0:://p' /proc/self/cgroup)" /own
+    # A leaf of its own making, which it may freeze.
+    rt exec ex sh -ec '
+      cd /sys/fs/cgroup
+      rmdir init.scope
+      mkdir init.scope
+      echo 1 >init.scope/cgroup.freeze'
+    began=$SECONDS
+    rt exec ex true 2>/b/err && fail 'exec in a frozen leaf'
+    grep -q frozen /b/err || fail "$(cat /b/err)"
+    [[ $((SECONDS - began)) -lt 60 ]] || fail "blocked for $((SECONDS - began)) s"
+    echo 0 >$cg/exec-test/init.scope/cgroup.freeze
+    same 'exec after that' "$(rt exec ex echo again)" again
+  fi
+  rt exec -d ex sleep 1000
+  rt kill --all ex KILL
+  until_true is ex stopped
+  rt delete ex
+}
+
 test_devices() {
   bundle dev busybox '.linux.cgroupsPath = "/dev-test"' sleep 1000
   rt run -d -b /b/dev dev
@@ -313,7 +354,7 @@ test_times() {
   rmdir $cg/a $cg/b
 }
 
-all=(check run lifecycle limits delegation devices time nested docker times)
+all=(check run lifecycle limits delegation exec devices time nested docker times)
 
 guest() {
   local name before began passed=0 failed=0

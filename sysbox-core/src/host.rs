@@ -122,8 +122,6 @@ impl Facts {
             }
         }
         let overlay = Overlay::at(&root_path)?;
-        let writable = overlay.as_ref().is_some_and(|o| o.upper.is_some());
-        let inner_dirs = if writable { inner_data::directories(&root) } else { Vec::new() };
         let kernel_dirs = kernel_dirs(&release);
         targets.extend(kernel_dirs.iter().map(|d| (d.clone(), root.intended(d))));
         Ok(Facts {
@@ -135,7 +133,7 @@ impl Facts {
             can_lower_oom: crate::sys::cred::has_cap(CAP_SYS_RESOURCE),
             root: PathFact::of(&root_path)?,
             overlay,
-            inner_dirs,
+            inner_dirs: inner_data::directories(&root),
             namespaces: namespaces(spec),
             program: find_program(&root, spec),
             sources,

@@ -34,9 +34,11 @@
 pub mod cgroup;
 pub mod container;
 pub mod error;
+pub(crate) mod exclusive;
 pub mod host;
 pub mod idmap;
 pub(crate) mod inner_data;
+pub(crate) mod lock;
 pub mod mount;
 pub(crate) mod mountinfo;
 pub mod namespace;

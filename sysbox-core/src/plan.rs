@@ -58,6 +58,9 @@ pub struct Plan {
     pub locked: Vec<Mount>,
     /// Mounts that init makes for itself, in order.
     pub attached: Vec<Mount>,
+    /// Directories of the host that no other container may have at the same time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclusive: Vec<PathBuf>,
     /// Host name; `None`: the creator's.
     pub hostname: Option<String>,
     /// NIS domain name.

@@ -7,6 +7,7 @@ mod spawn;
 
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::exclusive;
 use crate::host::Facts;
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
@@ -207,6 +208,7 @@ impl Runtime {
                 "a console socket is given, but process.terminal is not set"
             }));
         }
+        exclusive::claim(Path::new(exclusive::DEFAULT_DIR), &Owner::of(dir.path())?, &plan.exclusive)?;
         let record = record(&plan, spec, bundle)?;
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
@@ -215,6 +217,8 @@ impl Runtime {
         fds.push((Fd::Lock, lock));
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
         let (born, result) = follow(&mut stage, dir);
+        // It has nothing left to do, and this process may live on for long: it must not be left with a zombie.
+        stage.finish();
         match (result, born) {
             (Ok(()), Some((init, pidfd))) => {
                 let found = Found { record: Some(record), init, damage: None };
@@ -222,8 +226,7 @@ impl Runtime {
             }
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), born) => {
-                // It kills init itself, unless it was killed.
-                stage.finish();
+                // The stage has killed it itself, unless it was killed.
                 if let Some((_, init)) = born {
                     let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
                     let _ = pidfd::wait_gone(init.as_fd(), 5000);

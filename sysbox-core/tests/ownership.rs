@@ -6,6 +6,7 @@ mod common;
 use common::{debian, make_dir, Lab};
 use serde_json::json;
 use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
+use sysbox_core::idmap::pool::{Pool, SubidConfig, DEFAULT_DIR};
 use sysbox_core::runtime::Stdio;
 use sysbox_core::{Kind, SystemContainer};
 
@@ -77,6 +78,27 @@ fn maps_of_the_configuration_take_no_ids_of_another_container() {
     assert_eq!((a.sh("echo a").ok(), b.sh("echo b").ok()), ("a".into(), "b".into()));
     first.delete(true).unwrap();
     lab.start(&with_map(ids)).sh("true").ok();
+}
+
+#[test]
+fn ids_that_are_shared_by_joining_are_kept_until_the_last_is_gone() {
+    let Some(lab) = Lab::new("ids_that_are_shared_by_joining_are_kept_until_the_last_is_gone") else { return };
+    let first = lab.start(&lab.system().to_json());
+    let mut doc = lab.system().to_json();
+    let path = format!("/proc/{}/ns/net", first.pid().unwrap());
+    for ns in doc["linux"]["namespaces"].as_array_mut().unwrap() {
+        if ns["type"] == "network" {
+            ns["path"] = json!(path);
+        }
+    }
+    let second = lab.start(&doc);
+    assert_eq!(second.maps().unwrap(), first.maps().unwrap());
+    first.delete(true).unwrap();
+    let pool = Pool::open(std::path::Path::new(DEFAULT_DIR), SubidConfig::default()).unwrap();
+    let taken = pool.list().unwrap();
+    let keeps = taken.iter().find(|a| a.maps == *second.maps().unwrap()).expect("the IDs are free");
+    assert!(!keeps.exclusive && keeps.owner.state_dir.ends_with(second.id()), "{keeps:?}");
+    second.sh("true").ok();
 }
 
 #[test]

@@ -120,8 +120,7 @@ pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
         }
     }
     let Some(signals) = signals else {
-        // If it has ended already, its exit status is for the subreaper that becomes its parent (conmon, a shim).
-        std::mem::forget(child);
+        child.leave();
         return Ok(0);
     };
     foreground::watch(&signals, child.pidfd(), terminal, |s| child.kill(s))?;

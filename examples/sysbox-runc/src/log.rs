@@ -1,7 +1,9 @@
 //! Where error messages go: standard error, and the file that `--log` names, in runc's formats.
 
 use nix::sys::time::TimeValLike;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 #[derive(Debug)]
@@ -15,8 +17,31 @@ impl Log {
         Log { path, json }
     }
 
+    /// Where a command line that makes no sense as a whole asks for messages: engines look nowhere else.
+    pub(crate) fn asked_for(args: impl Iterator<Item = OsString>) -> Self {
+        let (mut log, mut args) = (Log::new(None, false), args.take_while(|a| a != "--"));
+        while let Some(arg) = args.next() {
+            let bytes = arg.as_bytes();
+            let (name, value) = match bytes.iter().position(|b| *b == b'=') {
+                Some(i) => (&bytes[..i], Some(OsStr::from_bytes(&bytes[i + 1..]).to_owned())),
+                None => (bytes, None),
+            };
+            match name {
+                b"--log" => log.path = value.or_else(|| args.next()).map(PathBuf::from),
+                b"--log-format" => log.json = value.or_else(|| args.next()).is_some_and(|v| v == "json"),
+                _ => {}
+            }
+        }
+        log
+    }
+
     pub(crate) fn error(&self, message: &str) {
         eprintln!("sysbox-runc: {message}");
+        self.record(message);
+    }
+
+    /// To the file only.
+    pub(crate) fn record(&self, message: &str) {
         let Some(path) = &self.path else { return };
         let line = if self.json {
             serde_json::json!({ "level": "error", "msg": message, "time": now() }).to_string()

@@ -25,6 +25,11 @@ fn main() -> ExitCode {
             // Help and version are no errors; all else is 1, as with runc.
             let code = u8::from(e.use_stderr());
             let _ = e.print();
+            if e.use_stderr() {
+                let text = e.to_string();
+                let first = text.lines().next().unwrap_or_default();
+                log::Log::asked_for(std::env::args_os().skip(1)).record(first.strip_prefix("error: ").unwrap_or(first));
+            }
             return ExitCode::from(code);
         }
     };

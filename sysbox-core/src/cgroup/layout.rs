@@ -2,9 +2,8 @@
 
 use super::file::read;
 use crate::error::Result;
+use crate::mountinfo::unescape;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// Where every distribution mounts its cgroup hierarchies (cgroups(7)).
@@ -137,8 +136,8 @@ fn parse_line(line: &str) -> Option<Mount> {
     // 31 23 0:28 /root /mount/point options [optional fields] - type source super-options
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ').skip(3);
-    let root = PathBuf::from(unescape(left.next()?));
-    let point = PathBuf::from(unescape(left.next()?));
+    let root = unescape(left.next()?);
+    let point = unescape(left.next()?);
     let mut right = right.split(' ');
     let version = match right.next()? {
         "cgroup" => Version::V1,
@@ -157,25 +156,6 @@ fn parse_line(line: &str) -> Option<Mount> {
     };
     let directory = point.file_name()?.to_str()?.to_owned();
     Some(Mount { hierarchy: Some(Hierarchy { mount: point.clone(), root, version, controllers, directory }), point })
-}
-
-/// Undoes the octal escapes of mountinfo (blank, tab, newline, backslash).
-fn unescape(s: &str) -> OsString {
-    let bytes = s.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let octal =
-            bytes.get(i + 1..i + 4).filter(|d| bytes[i] == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
-        if let Some(d) = octal {
-            out.push(d.iter().fold(0u8, |n, b| n.wrapping_mul(8).wrapping_add(b - b'0')));
-            i += 4;
-        } else {
-            out.push(bytes[i]);
-            i += 1;
-        }
-    }
-    OsString::from_vec(out)
 }
 
 #[cfg(test)]

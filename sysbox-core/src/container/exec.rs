@@ -18,11 +18,12 @@ pub struct ExecOptions {
 }
 
 /// A program running in a container; a child of this process, which must wait for it: while it is a zombie the container's
-/// init cannot end. Dropping the handle buries it if it has ended.
+/// init cannot end. Dropping the handle buries it if it has ended; see [`Child::leave`].
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
     pidfd: OwnedFd,
+    left: bool,
 }
 
 impl Container {
@@ -60,11 +61,13 @@ impl Container {
         };
         fds.push((Fd::Init, pidfd));
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
-        match stage.reply()? {
+        let reply = stage.reply();
+        stage.finish();
+        match reply? {
             (Reply::Done(Some(pid)), fds) => fds
                 .into_iter()
                 .next()
-                .map(|pidfd| Child { pid, pidfd })
+                .map(|pidfd| Child { pid, pidfd, left: false })
                 .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
             (Reply::Failed(e), fds) => {
                 if let Some(failed) = fds.first() {
@@ -88,11 +91,19 @@ impl Container {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let _ = pidfd::reap(self.pidfd.as_fd());
+        if !self.left {
+            let _ = pidfd::reap(self.pidfd.as_fd());
+        }
     }
 }
 
 impl Child {
+    /// Leaves it, even if it has ended already, to whoever adopts it when this process ends (PR_SET_CHILD_SUBREAPER): an engine's
+    /// shim waits for the end of what it has had started.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+
     /// Its pid on the host.
     pub fn pid(&self) -> i32 {
         self.pid

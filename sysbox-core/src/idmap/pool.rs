@@ -27,15 +27,14 @@ use super::span::Span;
 use super::subid::{self, Windows};
 use super::Maps;
 use crate::error::{Error, Kind, Result, SysResult, Within};
+use crate::lock;
 use given::Given;
 use ledger::{Ledger, Record};
-use rustix::fs::{flock, FlockOperation};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use taken::Taken;
 
@@ -46,9 +45,6 @@ pub const DEFAULT_DIR: &str = "/run/sysbox-subid";
 
 /// IDs that a container gets unless told otherwise; see [`super::USABLE_IDS`].
 pub const DEFAULT_SIZE: u32 = super::USABLE_IDS;
-
-/// How long to wait for the lock. Holding it takes milliseconds, even with thousands of containers.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the IDs come from, and how many a container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -285,31 +281,8 @@ impl Pool {
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
-    /// Waits in steps instead of in flock(2), so that a holder that is stopped makes an error and not a hang.
-    /// The lock goes with the descriptor, whatever becomes of this process.
     fn lock(&self) -> Result<File> {
-        let path = self.dir.join("lock");
-        let mut open = OpenOptions::new();
-        open.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = open.open(&path).op_at("open the lock of the pool of subordinate IDs", &path)?;
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        let mut pause = Duration::from_micros(100);
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(5));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    let what = format!("wait {} s for the lock of the pool of subordinate IDs", LOCK_TIMEOUT.as_secs());
-                    let hint = "another process holds it; see who with fuser or lslocks";
-                    return Err(Error::new(Kind::Busy, what).at(&path).hint(hint));
-                }
-                Err(e) => return Err(e).op_at("lock the pool of subordinate IDs", &path),
-            }
-        }
+        lock::exclusive(&self.dir.join("lock"), "the pool of subordinate IDs")
     }
 
     fn load(&self) -> Result<Taken> {

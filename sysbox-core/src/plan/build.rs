@@ -56,6 +56,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         root: root(spec, bundle, facts, &maps)?,
         locked: sets.locked,
         attached: sets.attached,
+        exclusive: sets.exclusive,
         hostname: name(oci.hostname().as_deref(), "hostname")?.filter(|_| own_name),
         domainname: domainname.filter(|_| own_name),
         join,

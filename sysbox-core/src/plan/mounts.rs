@@ -19,6 +19,7 @@ const HARDENED: Attrs = Attrs::NOSUID.union(Attrs::NODEV).union(Attrs::NOEXEC);
 pub(super) struct Sets {
     pub(super) locked: Vec<Mount>,
     pub(super) attached: Vec<Mount>,
+    pub(super) exclusive: Vec<PathBuf>,
 }
 
 pub(super) fn plan(
@@ -80,7 +81,8 @@ pub(super) fn plan(
     // The host's side mounts it.
     let dev_options = dev_options.iter().map(|o| outside(o, maps)).collect::<Result<_>>()?;
     let devices = linux.devices();
-    let mut sets = Sets { locked: vec![at("/dev", What::Spare)], attached: Vec::new() };
+    let mut sets =
+        Sets { locked: vec![at("/dev", What::Spare)], attached: Vec::new(), exclusive: exclusive(facts, &wanted) };
     let dev = devices::dev(dev_options, devices.as_deref().unwrap_or_default(), terminal)?;
     sets.locked.push(with(at("/dev", dev), Attrs::NOSUID | Attrs::NOEXEC));
     sets.locked.push(with(at("/proc", What::Proc), HARDENED));
@@ -95,7 +97,8 @@ pub(super) fn plan(
 
 /// Real file systems for engines inside, but where the configuration has something of its own, or wants nothing written.
 fn inner_data(spec: &Spec, facts: &Facts, wanted: &[Mount]) -> Vec<Mount> {
-    if spec.oci().root().as_ref().is_some_and(|r| r.readonly().unwrap_or(false)) {
+    let writable = facts.overlay.as_ref().is_some_and(|o| o.upper.is_some());
+    if !writable || spec.oci().root().as_ref().is_some_and(|r| r.readonly().unwrap_or(false)) {
         return Vec::new();
     }
     let free = |dir: &&PathBuf| !wanted.iter().any(|m| dir.starts_with(&m.target));
@@ -106,6 +109,16 @@ fn inner_data(spec: &Spec, facts: &Facts, wanted: &[Mount]) -> Vec<Mount> {
         why: Some("an engine inside cannot keep its data on an overlay".into()),
     };
     facts.inner_dirs.iter().filter(free).map(mount).collect()
+}
+
+/// Sources of writable binds where engines inside keep their data.
+fn exclusive(facts: &Facts, wanted: &[Mount]) -> Vec<PathBuf> {
+    let writable = wanted.iter().filter(|m| !(m.attrs.set | m.attrs.set_all).contains(Attrs::RDONLY));
+    let source = |m: &Mount| match &m.what {
+        What::Bind { source, .. } if facts.inner_dirs.contains(&m.target) => Some(source.clone()),
+        _ => None,
+    };
+    writable.filter_map(source).collect()
 }
 
 /// What the configuration says of mounts that every container has anyway.

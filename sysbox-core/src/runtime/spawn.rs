@@ -11,8 +11,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A running stage. Dropping it kills and buries it: after its last answer it has nothing left to do, and a caller that lives on
-/// must not be left with a zombie.
+/// How long a stage may take to end, in milliseconds, before it is killed.
+const END_MS: i32 = 10_000;
+
+/// A running stage. Killed and buried if it is dropped before it is finished.
 #[derive(Debug)]
 pub(crate) struct Spawned {
     channel: Channel,
@@ -46,9 +48,9 @@ impl Spawned {
         self.channel.expect::<Reply>("the stage")
     }
 
-    /// Lets it come to its end, whatever that is, and buries it.
+    /// Lets it come to its end after its last answer, which takes a moment, and buries it.
     pub(crate) fn finish(self) {
-        let _ = pidfd::wait_gone(self.child.as_fd(), -1);
+        let _ = pidfd::wait_gone(self.child.as_fd(), END_MS);
     }
 }
 

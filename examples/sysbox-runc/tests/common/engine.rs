@@ -160,7 +160,11 @@ impl Engine {
         let layers = |e: &std::fs::DirEntry| e.path().join("merged").is_dir();
         let overlay = std::fs::read_dir(self.path("data/overlay2")).into_iter().flatten().flatten().filter(layers);
         let overlay: String = overlay.map(|e| format!("{}\n", e.path().display())).collect();
-        lines("/proc/self/mountinfo") + &lines("/run/sysbox-subid/ranges") + &states + &overlay
+        // dockerd itself binds its directory.
+        let own = format!(" {0} {0} ", self.path("data").display());
+        let mounts: String =
+            lines("/proc/self/mountinfo").lines().filter(|l| !l.contains(&own)).map(|l| format!("{l}\n")).collect();
+        mounts + &lines("/run/sysbox-subid/ranges") + &states + &overlay
     }
 }
 

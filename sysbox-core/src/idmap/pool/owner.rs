@@ -37,7 +37,7 @@ impl Owner {
 
     /// Whether the directory exists no more, or is another one by now. If the system cannot say, it is not gone: any doubt
     /// keeps the range where it is.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         match fs::metadata(&self.state_dir) {
             Ok(meta) => (meta.dev(), meta.ino()) != (self.dev, self.ino),
             Err(e) => matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),

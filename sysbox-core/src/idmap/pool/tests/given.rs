@@ -56,6 +56,21 @@ fn ids_of_a_living_container_are_refused_by_its_name() {
 }
 
 #[test]
+fn shared_ids_are_kept_until_the_last_one_is_gone() {
+    let host = Host::both("sysbox:100000:131072\n");
+    let pool = host.pool(65536);
+    let (first, joined) = (host.owner("first"), host.owner("joined"));
+    let maps = pool.allocate(&first).unwrap();
+    pool.share(&joined, &maps).unwrap();
+    fs::remove_dir(&first.state_dir).unwrap();
+    let other = pool.allocate(&host.owner("a")).unwrap();
+    assert!(!other.uid.overlaps_outside(&maps.uid));
+    assert_eq!(pool.allocate(&host.owner("b")).unwrap_err().kind(), Kind::Exhausted);
+    pool.release(&joined).unwrap();
+    assert_eq!(pool.allocate(&host.owner("b")).unwrap(), maps);
+}
+
+#[test]
 fn damaged_given_maps_are_an_error_that_says_what_to_do() {
     let host = Host::both("");
     let pool = host.pool(65536);
