@@ -101,7 +101,7 @@ fn podman_follows_a_containers_life() {
     let upper = p.inspect("long", "{{.GraphDriver.Data.UpperDir}}");
     assert_eq!(owner(&Path::new(&upper).join("written")), (0, 0));
     p.podman(&["commit", "-q", "long", "copy"]).ok();
-    p.podman(&["rm", "long"]).ok();
+    p.remove(&["rm", "long"]);
     let files = ["--rm", "copy", "sh", "-c", "cat /written /var/lib/docker/f; stat -c %u:%g /var/lib/docker/f"];
     assert_eq!(p.run(&files).ok().text(), "written\ndata\n0:0");
     p.assert_nothing_left();
@@ -127,12 +127,12 @@ fn podman_gives_out_the_ids() {
     let maps = p.inspect("long", "{{json .HostConfig.IDMappings.UIDMap}}");
     let id: u32 = maps.split(':').nth(1).unwrap().parse().unwrap();
     assert_eq!(owner(&Path::new(&upper).join("written")), (id, id));
-    p.podman(&["rm", "long"]).ok();
+    p.remove(&["rm", "long"]);
 
     // An engine's data in a layer that Podman has mapped, and unmounted again.
     p.run(&["--name", "base", "busybox", "sh", "-c", "mkdir -p /var/lib/docker; echo data >/var/lib/docker/f"]).ok();
     p.podman(&["commit", "-q", "base", "copy"]).ok();
-    p.podman(&["rm", "base"]).ok();
+    p.remove(&["rm", "base"]);
     let script = "cat /var/lib/docker/f; stat -c %u:%g /var/lib/docker/f; stat -f -c %T /var/lib/docker";
     let done = p.run(&["--rm", AUTO, "copy", "sh", "-c", script]).ok();
     assert!(done.text().starts_with("data\n0:0\n") && !done.text().ends_with("overlayfs"), "{done:?}");
@@ -142,6 +142,11 @@ fn podman_gives_out_the_ids() {
 #[test]
 fn podman_connects_networks_and_pods() {
     let Some(p) = Podman::with_ids("podman_connects_networks_and_pods", "busybox") else { return };
+    let backend = p.podman(&["info", "--format", "{{.Host.NetworkBackend}}"]).ok();
+    if backend.text() != "cni" {
+        eprintln!("SKIP podman_connects_networks_and_pods: networks are by {}, not by cni", backend.text());
+        return;
+    }
     let gateway = p.etc.as_ref().unwrap().gateway();
     let serve = "mkdir /www; echo page >/www/index.html; exec httpd -f -h /www";
     let get = "for i in $(seq 50); do busybox wget -qO- http://$0/ && exit 0; sleep 0.1; done; exit 1";
@@ -164,9 +169,9 @@ fn podman_connects_networks_and_pods() {
         p.podman(&[&pod[..], &["--infra-command", "sleep 1000"], options].concat()).ok();
         p.run(&["-d", "--pod", "pod", "busybox", "sh", "-c", serve]).ok();
         assert_eq!(run(&["--pod", "pod"], "127.0.0.1").ok().text(), "page");
-        p.podman(&["pod", "rm", "-f", "-t", "0", "pod"]).ok();
+        p.remove(&["pod", "rm", "-f", "-t", "0", "pod"]);
     }
-    p.podman(&["rm", "-f", "-t", "0", "web"]).ok();
+    p.remove(&["rm", "-f", "-t", "0", "web"]);
     p.assert_nothing_left();
 }
 
@@ -182,7 +187,7 @@ fn with_docker_inside(p: &Podman, options: &[&str], list: impl FnOnce(&mut Inner
         "hello",
     );
     inner.judge();
-    p.podman(&["rm", "-f", "-t", "60", "outer"]).ok();
+    p.remove(&["rm", "-f", "-t", "60", "outer"]);
     p.assert_nothing_left();
 }
 
