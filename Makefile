@@ -5,7 +5,7 @@ DESTDIR ?=
 TREES := busybox docker-bookworm docker-trixie systemd
 
 .DEFAULT_GOAL := all
-.PHONY: all build demo test bench lint fmt install trees check-deps clean
+.PHONY: all build demo test test-vm bench lint fmt install trees check-deps clean
 
 all: build
 
@@ -20,6 +20,12 @@ demo: build
 
 test:
 	hack/test.sh
+
+# The main uses on other kernels, in virtual machines, one after the other: all of them, whichever fails.
+test-vm: build
+	status=0; for on in "--unified" "--hybrid" "--kernel trixie"; do \
+	  SYSBOX_RUNC=$(BINARY) hack/vm-test.sh $$on || status=1; \
+	done; exit $$status
 
 bench: build
 	SYSBOX_RUNC=$(BINARY) hack/bench.sh $(SECTIONS)

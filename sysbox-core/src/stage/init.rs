@@ -5,7 +5,7 @@
 //! memory belongs to the host's user namespace until it executes.
 
 use super::birth::Joined;
-use super::{hooks, launch, tree, Fds};
+use super::{hooks, launch, names, tree, Fds};
 use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::mount::{self, Attrs, Node, Root};
@@ -32,6 +32,10 @@ pub(super) fn main(
 ) -> ! {
     // The stage's line to its caller, who waits for it to close.
     let _ = fd::close_range(0, 0);
+    // The caller's own streams: engines read the runtime's output to its end. The container's come as descriptors.
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = (1..=2).try_for_each(|n| fd::dup_to(null.as_fd(), n));
+    }
     let listener = fds.take(Fd::Listener).map(UnixListener::from);
     let ready = prepare(stage, plan, fds, entry, leaf, joined).and_then(|ready| {
         let listener = listener.ok_or_else(|| Error::new(Kind::Protocol, "no start socket"))?;
@@ -59,6 +63,7 @@ struct Ready {
     prepared: launch::Prepared,
     leaf: Option<OwnedFd>,
     score: Option<File>,
+    names: Option<names::Names>,
 }
 
 fn prepare(
@@ -120,8 +125,9 @@ fn prepare(
         std::fs::write(&full, value).op_at(format!("write {value:?} to"), &full)?;
     }
     // Now, before an exec into the waiting container can put something else on /proc.
+    let names = names::Names::open(plan, &root);
     let labels = launch::Labels::open(&plan.process, || Root::open(Path::new("/proc")))?;
-    Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score })
+    Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score, names })
 }
 
 fn expect(stage: &Channel, wanted: &ToInit) -> Result<()> {
@@ -218,6 +224,9 @@ fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) 
         if let Some(mut file) = ready.score.as_ref() {
             let score = plan.process.oom_score_adj.unwrap_or(0).to_string();
             file.write_all(score.as_bytes()).op_at("write", "/proc/self/oom_score_adj")?;
+        }
+        if let Some(names) = ready.names {
+            names.provide(&plan.id);
         }
         Ok(())
     });
