@@ -4,24 +4,15 @@
 mod common;
 
 use common::engine::{Engine, STEP};
-use common::inner::Inner;
+use common::inner::{Inner, ENGINE};
 use common::wait_for;
-
-/// pid 1 of the system container: an engine, and its end on SIGTERM.
-const INIT: &str = r#"
-trap 'kill "$dockerd"; wait "$dockerd"; exit 0' TERM
-rm -f /var/run/docker.pid
-dockerd >/var/log/dockerd.log 2>&1 &
-dockerd=$!
-wait "$dockerd"
-"#;
 
 /// A container with an engine inside that is up.
 fn with_engine(engine: &Engine, kind: &str, name: &str, args: &[&str]) {
     engine.image(kind);
     let mut all = vec!["-d", "--name", name];
     all.extend(args);
-    all.extend([kind, "sh", "-c", INIT]);
+    all.extend([kind, "sh", "-c", ENGINE]);
     engine.run(&all).ok();
     let up = wait_for(STEP, || engine.docker(&["exec", name, "docker", "info"]).code == 0);
     let said = || engine.docker(&["exec", name, "tail", "/var/log/dockerd.log"]);
