@@ -76,7 +76,7 @@ fn the_engines_own_remapping() {
         return;
     };
     engine.image("docker-bookworm");
-    engine.run(&["-d", "--name", "remapped", "docker-bookworm", "sh", "-c", INIT]).ok();
+    engine.run(&["-d", "--name", "remapped", "docker-bookworm", "sh", "-c", ENGINE]).ok();
     let sh = |script: &str| engine.docker(&["exec", "remapped", "sh", "-ec", script]);
     assert!(wait_for(STEP, || sh("docker info").code == 0), "no engine inside: {:?}", sh("tail /var/log/dockerd.log"));
     let script = "echo $(cat /proc/self/uid_map) $(cat /proc/self/gid_map); stat -c %u:%g /etc/passwd /etc/hosts; touch /f && stat -c %u:%g /f
