@@ -85,3 +85,19 @@ fn the_engines_own_remapping() {
     assert_eq!(sh(script).ok().text(), wanted);
     engine.docker(&["rm", "-f", "remapped"]).ok();
 }
+
+/// Docker 26.1 outside as well, which makes networks and configurations in other ways than 20.10.
+#[test]
+fn the_engine_of_trixie_outside() {
+    let Some(engine) = Engine::start_of("the_engine_of_trixie_outside", "docker-trixie") else { return };
+    assert!(engine.docker(&["version", "--format", "{{.Server.Version}}"]).ok().text().starts_with("26."));
+    with_engine(&engine, "docker-bookworm", "outer", &[]);
+    Inner::new(&engine.lab, |script| engine.client(&["exec", "outer", "sh", "-c", script])).whole_list();
+    engine.docker(&["network", "create", "names"]).ok();
+    engine.docker(&["run", "-d", "--name", "peer", "--network", "names", "docker-bookworm", "sleep", "1000"]).ok();
+    with_engine(&engine, "docker-bookworm", "named", &["--network", "names"]);
+    let look = "docker import /opt/busybox.tar busybox >/dev/null; docker run --rm busybox ping -c 1 peer";
+    engine.docker(&["exec", "named", "sh", "-ec", look]).ok();
+    engine.docker(&["rm", "-f", "outer", "peer", "named"]).ok();
+    assert!(wait_for(STEP, || engine.leavings().is_empty()), "{}", engine.leavings());
+}
