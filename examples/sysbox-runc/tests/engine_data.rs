@@ -4,25 +4,17 @@
 mod common;
 
 use common::engine::{Engine, STEP};
+use common::inner::ENGINE;
 use common::wait_for;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// pid 1 of the system container: an engine, and its end on SIGTERM.
-const INIT: &str = r#"
-trap 'kill "$dockerd"; wait "$dockerd"; exit 0' TERM
-rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
-dockerd >/var/log/dockerd.log 2>&1 &
-dockerd=$!
-wait "$dockerd"
-"#;
 
 /// A container of that image with an engine inside that is up.
 #[track_caller]
 fn with_engine(engine: &Engine, image: &str, name: &str, options: &[&str]) {
     let mut all = vec!["-d", "--name", name];
     all.extend(options);
-    all.extend([image, "sh", "-c", INIT]);
+    all.extend([image, "sh", "-c", ENGINE]);
     engine.run(&all).ok();
     up(engine, name);
 }

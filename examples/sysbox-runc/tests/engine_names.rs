@@ -5,17 +5,8 @@
 mod common;
 
 use common::engine::{Engine, STEP};
-use common::inner::Inner;
+use common::inner::{Inner, ENGINE};
 use common::wait_for;
-
-/// pid 1 of the system container: an engine, and its end on SIGTERM.
-const INIT: &str = r#"
-trap 'kill "$dockerd"; wait "$dockerd"; exit 0' TERM
-rm -f /var/run/docker.pid
-dockerd >/var/log/dockerd.log 2>&1 &
-dockerd=$!
-wait "$dockerd"
-"#;
 
 /// Asks Docker's resolver about `server`, over UDP and TCP, from any address inside.
 const ASK: &str = r#"
@@ -71,7 +62,7 @@ impl Site {
             engine.inspect("server", &format)
         };
         let server = (of("IPAddress"), of("GlobalIPv6Address"));
-        engine.run(&["-d", "--name", "sys", "--network", &network, kind, "sh", "-c", INIT]).ok();
+        engine.run(&["-d", "--name", "sys", "--network", &network, kind, "sh", "-c", ENGINE]).ok();
         Some(Site { engine, network, server })
     }
 
