@@ -6,6 +6,7 @@
 
 mod delete;
 mod exec;
+mod stats;
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::overlay;

@@ -95,6 +95,16 @@ pub(crate) enum Command {
         #[arg(long, short)]
         quiet: bool,
     },
+    /// Tell what a container uses, and when it runs out of memory, until it ends
+    Events {
+        id: String,
+        /// Between two reports of what it uses
+        #[arg(long, default_value = "5s", value_parser = crate::events::parse_duration)]
+        interval: std::time::Duration,
+        /// Once, and no more
+        #[arg(long)]
+        stats: bool,
+    },
     /// Change a container's limits
     Update {
         id: String,

@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod documents;
+mod events;
 mod foreground;
 mod lifecycle;
 mod list;
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> sysbox_core::Result<u8> {
         Command::Delete { id, force } => lifecycle::delete(&runtime, &id, force),
         Command::Pause { id } => runtime.open(&id)?.pause().map(|()| 0),
         Command::Resume { id } => runtime.open(&id)?.resume().map(|()| 0),
+        Command::Events { id, interval, stats } => events::events(&runtime, &id, interval, stats),
         Command::Update { id, resources } => lifecycle::update(&runtime, &id, &resources),
         Command::State { id } => list::state(&runtime, &id),
         Command::List { format, quiet } => list::list(&runtime, format, quiet),
