@@ -139,7 +139,8 @@ section_inner() {
   ours() { within docker run --rm busybox true; }
   theirs() { once docker run --rm --runtime=runc busybox true; }
   versus inner "run busybox" ours theirs
-  # The classic builder: BuildKit might be another program on the host than inside.
+  # The classic builder: BuildKit might be another program on the host than inside. With overlay2 in any user namespace the
+  # engine compares whole trees for a layer, and then sleeps until the next full second: half a second a step on average.
   ours() { within env DOCKER_BUILDKIT=0 docker build --no-cache --force-rm -t built /build; }
   theirs() { once env DOCKER_BUILDKIT=0 docker build --no-cache --force-rm -t built "$work/build"; }
   versus inner "build, 3 RUN" ours theirs
