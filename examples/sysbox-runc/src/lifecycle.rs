@@ -26,7 +26,10 @@ fn refuse_systemd(g: &Global) -> Result<()> {
             Kind::Unsupported,
             "--systemd-cgroup: control groups made by systemd are not supported",
         )
-        .hint("use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts"));
+        .hint(
+            "use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts, cgroup_manager = \"cgroupfs\" in \
+             Podman's containers.conf, SystemdCgroup = false in containerd's options",
+        ));
     }
     Ok(())
 }
