@@ -5,6 +5,7 @@
 #   exec    `true` in a running container
 #   memory  peak of the largest single process of one `run`
 #   flat    creation time of the first and of the last of many running containers
+#   docker, inner  Docker as the front end, and inside: see bench-docker.sh
 # runc and crun share a bundle (their own default one, plus the user and cgroup namespaces); ours is what `spec` writes.
 #   SYSBOX_RUNC   the runtime (default: sysbox-runc on PATH)
 #   BENCH_ROUNDS  rounds of measurement (5)
@@ -254,8 +255,10 @@ if [[ ${1:-} == --inside ]]; then
   exit
 fi
 
-[[ $# -gt 0 ]] || set -- run create exec memory flat
+[[ $# -gt 0 ]] || set -- run create exec memory flat docker inner
+engine=() plain=()
 for section in "$@"; do
+  case $section in docker | inner) engine+=("$section"); continue ;; *) plain+=("$section") ;; esac
   [[ $(type -t "section_$section") == function ]] || { echo "bench: no section $section" >&2; exit 2; }
 done
 [[ $EUID -eq 0 ]] || { echo "bench: needs root" >&2; exit 2; }
@@ -265,10 +268,13 @@ runtime=$(readlink -f "$(command -v "$runtime")") || { echo "bench: no $runtime;
 tree=$("$here/rootfs.sh" busybox)
 
 status=0
-unshare --mount --propagation private "$0" --inside "$runtime" "$tree" "$@" </dev/null || status=$?
+if [[ ${#plain[@]} -gt 0 ]]; then
+  unshare --mount --propagation private "$0" --inside "$runtime" "$tree" "${plain[@]}" </dev/null || status=$?
+fi
 owner=$(stat -c %u:%g /dev/null)
 if [[ $owner != 0:0 ]]; then
   echo "bench: a runtime gave /dev/null to $owner; given back" >&2
   chown 0:0 /dev/null
 fi
+if [[ ${#engine[@]} -gt 0 ]]; then SYSBOX_RUNC=$runtime "$here/bench-docker.sh" "${engine[@]}" || status=$?; fi
 exit $status
