@@ -75,6 +75,7 @@ fn no_userns(e: Error) -> Error {
         Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
             e.hint("user namespaces are disabled, or this is not run by root: see `sysbox-runc check`")
         }
+        Some(libc::EAGAIN) => e.hint("linux.resources.pids.limit may be too low"),
         Some(libc::ENOSPC) => e.hint("raise /proc/sys/user/max_user_namespaces"),
         _ => e,
     }
