@@ -8,6 +8,7 @@ set -euo pipefail
 declare -A package=(
   [cc]=build-essential [c++]=build-essential [flock]=util-linux [unshare]=util-linux
   [qemu-system-x86_64]=qemu-system-x86 [mkfs.ext4]=e2fsprogs [dockerd]=docker.io [docker]=docker.io [ip]=iproute2
+  [ctr]=containerd [script]=bsdutils [nsenter]=util-linux [/usr/lib/cni/bridge]=containernetworking-plugins
 )
 all=(cc c++ make mmdebstrap jq flock unshare runc crun hyperfine time shellcheck qemu-system-x86_64 mkfs.ext4)
 

@@ -66,7 +66,10 @@ impl Systemd {
     pub fn detect() -> Result<Self> {
         let lacks = |what: &str| {
             Error::new(Kind::Unsupported, format!("have systemd make the control groups: {what}"))
-                .hint("use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts")
+                .hint(
+                "use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts, cgroup_manager = \"cgroupfs\" in \
+                 Podman's containers.conf, SystemdCgroup = false in containerd's options",
+            )
         };
         if !Path::new("/run/systemd/system").is_dir() {
             return Err(lacks("this host is not run by systemd"));

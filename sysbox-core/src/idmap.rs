@@ -273,7 +273,8 @@ fn check_usable(which: &str, map: &IdMap) -> Result<()> {
     let refuse = |why: String, hint: String| {
         Err(Error::new(Kind::Refused, format!("use the {which} map of the container: {why}")).hint(hint))
     };
-    let map_more = || format!("map IDs 0 to {} at least", USABLE_IDS - 1);
+    let map_more =
+        || format!("map IDs 0 to {} at least, as podman run --userns=auto:size={USABLE_IDS} does", USABLE_IDS - 1);
     if let Some(inside) = map.to_inside(0) {
         let hint = "map to a range of host IDs that does not contain 0";
         return refuse(format!("ID {inside} of the container would be root on the host"), hint.into());

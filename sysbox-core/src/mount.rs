@@ -223,6 +223,11 @@ impl Root {
         self.open_raw(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY).op_at("open", path).map(Into::into)
     }
 
+    /// Opens for reading and writing.
+    pub(crate) fn update(&self, path: &Path) -> Result<std::fs::File> {
+        self.open_raw(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY).op_at("open", path).map(Into::into)
+    }
+
     /// As [`Root::find`], but makes what is missing: directories on the way, and the node itself.
     pub(crate) fn make(&self, path: &Path, node: Node) -> Result<OwnedFd> {
         let clean = normalize(path)?;

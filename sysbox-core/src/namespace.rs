@@ -43,9 +43,15 @@ pub struct Join {
 }
 
 impl Join {
-    /// All of them.
+    /// All of them: type and path.
+    fn entries(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let all = [("network", &self.network), ("ipc", &self.ipc), ("uts", &self.uts), ("user", &self.user)];
+        all.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?)))
+    }
+
+    /// The paths of all of them.
     pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.network, &self.ipc, &self.uts, &self.user].into_iter().flatten()
+        self.entries().map(|(_, path)| path)
     }
 
     /// What a configuration asks to join. Pure; others than these are [`super::plan`]'s to refuse.
@@ -106,10 +112,13 @@ pub(crate) fn read_maps(process: &Path) -> Result<Maps> {
 /// exist; each names the field and the cure.
 pub(crate) fn joined_maps(join: &Join, owner: impl Fn(&Path) -> Option<Owner>) -> Result<Maps> {
     let mut found: Option<(u64, Option<Maps>)> = None;
-    for path in join.paths() {
+    for (name, path) in join.entries() {
         let (userns, maps) = match owner(path) {
-            None => return Err(Error::invalid("linux.namespaces: there is no namespace at").at(path)),
-            Some(Owner::Host) => return Err(of_the_host(path)),
+            None => {
+                let what = format!("linux.namespaces: whose the {name} namespace is cannot be found out:");
+                return Err(Error::new(Kind::Refused, what).at(path).hint("does it exist?"));
+            }
+            Some(Owner::Host) => return Err(of_the_host(name, path)),
             Some(Owner::Container { userns, maps }) => (userns, maps),
         };
         if found.as_ref().is_some_and(|f| f.0 != userns) {
@@ -129,11 +138,13 @@ pub(crate) fn joined_maps(join: &Join, owner: impl Fn(&Path) -> Option<Owner>) -
     Ok(maps)
 }
 
-fn of_the_host(path: &Path) -> Error {
+fn of_the_host(name: &str, path: &Path) -> Error {
     Error::new(
         Kind::Refused,
-        "linux.namespaces: this namespace belongs to the host's user namespace, where the container's root could not \
-         configure it:",
+        format!(
+            "linux.namespaces: this {name} namespace belongs to the host's user namespace, where the container's root \
+             could not configure it:"
+        ),
     )
     .at(path)
     .hint(

@@ -49,7 +49,7 @@ impl Upper {
 
 /// Options that decide how layers are read and written. The others are the kernel's defaults, or forbidden to a second overlay
 /// on the same upper layer (`index`, and `nfs_export`, which needs it).
-const KEPT: &[&str] = &["redirect_dir", "metacopy", "xino", "verity"];
+const KEPT: &[&str] = &["redirect_dir", "metacopy", "xino", "verity", "fsync"];
 
 impl Overlay {
     /// The overlay that is mounted at `root`, or `None` if no overlay is.
@@ -212,6 +212,8 @@ mod tests {
         let o = Overlay::parse("ro,lowerdir+=/a:b,lowerdir+=/c,volatile,userxattr").unwrap();
         assert_eq!(o.lower, [Path::new("/a:b"), Path::new("/c")]);
         assert!(o.volatile && o.userxattr && o.upper.is_none());
+        // What newer kernels show for `volatile`.
+        assert_eq!(Overlay::parse("rw,lowerdir=/a,fsync=volatile,uuid=on").unwrap().options, ["fsync=volatile"]);
         assert!(Overlay::parse("rw,lowerdir=/a::/data").is_err());
         assert!(Overlay::parse("rw").is_err());
     }

@@ -10,6 +10,7 @@ mod exec;
 mod hooks;
 mod init;
 mod launch;
+mod names;
 mod nsfs;
 mod overlay;
 mod tree;

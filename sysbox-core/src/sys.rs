@@ -10,6 +10,8 @@ pub(crate) mod cred;
 pub(crate) mod fd;
 pub(crate) mod mount;
 pub(crate) mod net;
+pub(crate) mod netlink;
+pub(crate) mod nftables;
 pub(crate) mod ns;
 pub(crate) mod pidfd;
 pub(crate) mod pty;

@@ -3,22 +3,13 @@
 
 mod common;
 
-use common::inner::{Inner, STEP};
+use common::inner::{Inner, ENGINE, STEP};
 use common::{wait_for, Lab};
-
-/// pid 1 of the system container. It takes SIGTERM, which the kernel would not deliver to a pid 1 without a handler.
-const INIT: &str = r#"
-trap 'kill "$dockerd"; wait "$dockerd"; exit 0' TERM
-dockerd >/var/log/dockerd.log 2>&1 &
-dockerd=$!
-wait "$dockerd"
-echo "dockerd ended"
-"#;
 
 /// One engine, the whole list.
 fn docker(name: &'static str, kind: &'static str) {
     let Some(lab) = Lab::new(name, kind) else { return };
-    let bundle = lab.bundle("engine", &["/bin/sh", "-c", INIT]);
+    let bundle = lab.bundle("engine", &["/bin/sh", "-c", ENGINE]);
     let id = lab.started("engine", &bundle);
     Inner::new(&lab, |script| lab.runtime(&["exec", &id, "sh", "-c", script])).whole_list();
     nobody_on_the_host(&lab, &id);

@@ -99,6 +99,23 @@ fn options_have_their_effect() {
     assert_eq!(std::fs::metadata(dir.join("made")).unwrap().uid(), 0);
 }
 
+/// What a profile of the user's own denies stays denied; what only an engine's default denies is open.
+#[test]
+fn seccomp_profiles_of_ones_own() {
+    let Some(engine) = engine("seccomp_profiles_of_ones_own") else { return };
+    let profile = engine.path("seccomp.json");
+    let deny = |names: &[&str]| serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": "SCMP_ACT_ERRNO"}]});
+    std::fs::write(&profile, deny(&["mkdir", "mkdirat"]).to_string()).unwrap();
+    let option = format!("seccomp={}", profile.display());
+    let script = "mkdir /d 2>/dev/null || echo denied; mount -t tmpfs none /mnt && echo mounted";
+    assert_eq!(prints(&engine, &["--security-opt", &option], script), "denied\nmounted");
+    assert_eq!(prints(&engine, &[], "mount -t tmpfs none /mnt && unshare -Ur id -u"), "0");
+    assert_eq!(
+        prints(&engine, &["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status"),
+        "Seccomp:\t0"
+    );
+}
+
 #[test]
 fn limits_are_the_kernels() {
     let Some(engine) = engine("limits_are_the_kernels") else { return };

@@ -43,6 +43,9 @@ pub(super) fn plan(
         });
         wanted.extend(planned.map_err(|e| e.within(name()))?);
     }
+    if own.hosts_sys {
+        notes.push("the host's /sys, to be bound read-only, is replaced by the container's own".into());
+    }
     let taken = |p: &str| wanted.iter().any(|m: &Mount| m.target == Path::new(p));
     let mut first = Vec::new();
     if systemd {
@@ -124,6 +127,7 @@ struct Own {
     dev: Option<Vec<String>>,
     pts: Option<Vec<String>>,
     shm: Option<(Vec<String>, MountAttrs)>,
+    hosts_sys: bool,
 }
 
 /// One mount of the configuration; `None` if a mount that every container has takes its place.
@@ -140,6 +144,12 @@ fn one(
     let opts = options::parse(m.options().as_deref().unwrap_or_default())?;
     let name = target.to_str().unwrap_or_default();
     if is_bind(m) {
+        // Podman's, for a container in the network and user namespace of another, where others cannot mount a sysfs.
+        if name == "/sys" && m.source().as_deref() == Some(Path::new("/sys")) && opts.attrs.set.contains(Attrs::RDONLY)
+        {
+            own.hosts_sys = true;
+            return Ok(None);
+        }
         if matches!(name, "/" | "/proc" | "/sys" | "/dev") {
             return Err(Error::new(
                 Kind::Refused,

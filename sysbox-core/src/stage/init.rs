@@ -5,7 +5,7 @@
 //! memory belongs to the host's user namespace until it executes.
 
 use super::birth::Joined;
-use super::{hooks, launch, tree, Fds};
+use super::{hooks, launch, names, tree, Fds};
 use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::mount::{self, Attrs, Node, Root};
@@ -63,6 +63,7 @@ struct Ready {
     prepared: launch::Prepared,
     leaf: Option<OwnedFd>,
     score: Option<File>,
+    names: Option<names::Names>,
 }
 
 fn prepare(
@@ -124,8 +125,9 @@ fn prepare(
         std::fs::write(&full, value).op_at(format!("write {value:?} to"), &full)?;
     }
     // Now, before an exec into the waiting container can put something else on /proc.
+    let names = names::Names::open(plan, &root);
     let labels = launch::Labels::open(&plan.process, || Root::open(Path::new("/proc")))?;
-    Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score })
+    Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score, names })
 }
 
 fn expect(stage: &Channel, wanted: &ToInit) -> Result<()> {
@@ -222,6 +224,9 @@ fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) 
         if let Some(mut file) = ready.score.as_ref() {
             let score = plan.process.oom_score_adj.unwrap_or(0).to_string();
             file.write_all(score.as_bytes()).op_at("write", "/proc/self/oom_score_adj")?;
+        }
+        if let Some(names) = ready.names {
+            names.provide(&plan.id);
         }
         Ok(())
     });

@@ -145,7 +145,7 @@ fn inner_dir(overlay: &Overlay, upper: &Upper, mapped: &Root, root: &Root, dir: 
             rustix::fs::fchmod(&here, Mode::from_raw_mode(st.st_mode & 0o7777)).op_at("copy up", dir)?;
         }
         if !is_opaque(&open_dir(&layer, dir).op_at("open", dir)?) {
-            bring_in(overlay, upper, &layer, dir, &opaque)?;
+            bring_in(overlay, upper, &layer, &through, dir, &opaque)?;
         }
     }
     let found = open_dir(mapped, dir).op_at("open", dir)?;
@@ -153,8 +153,9 @@ fn inner_dir(overlay: &Overlay, upper: &Upper, mapped: &Root, root: &Root, dir: 
 }
 
 /// Replaces the directory by one that holds what all layers together show, whiteouts and opaque directories of engines inside
-/// included, which the overlay would take for its own.
-fn bring_in(overlay: &Overlay, upper: &Upper, layer: &Root, dir: &Path, opaque: &str) -> Result<()> {
+/// included, which the overlay would take for its own: those are lost where only `shown`, the directory in the overlay, can be
+/// reached.
+fn bring_in(overlay: &Overlay, upper: &Upper, layer: &Root, shown: &OwnedFd, dir: &Path, opaque: &str) -> Result<()> {
     let sources = visible(overlay, dir, opaque)?;
     let new = upper.work.join("sysbox-inner");
     if let Err(e) = std::fs::remove_dir_all(&new) {
@@ -165,9 +166,13 @@ fn bring_in(overlay: &Overlay, upper: &Upper, layer: &Root, dir: &Path, opaque: 
     rustix::fs::mkdir(&new, Mode::from_raw_mode(0o700)).op_at("mkdir", &new)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = rustix::fs::open(&new, flags, Mode::empty()).op_at("open", &new)?;
-    let current = open_dir(layer, dir).op_at("open", dir)?;
-    for source in sources.iter().rev().chain([&current]) {
-        copy::layer(source.as_fd(), target.as_fd(), opaque)?;
+    if let Some(sources) = sources {
+        let current = open_dir(layer, dir).op_at("open", dir)?;
+        for source in sources.iter().rev().chain([&current]) {
+            copy::layer(source.as_fd(), target.as_fd(), opaque)?;
+        }
+    } else {
+        copy::tree(shown.as_fd(), target.as_fd())?;
     }
     rustix::fs::fsetxattr(&target, opaque, b"y", XattrFlags::empty()).op_at("setxattr", &new)?;
     let above = open_dir(layer, dir.parent().unwrap_or(dir)).op_at("open", dir)?;
@@ -176,11 +181,15 @@ fn bring_in(overlay: &Overlay, upper: &Upper, layer: &Root, dir: &Path, opaque: 
     std::fs::remove_dir_all(&new).op_at("remove", &new)
 }
 
-/// The directory in each layer that shows through, topmost first.
-fn visible(overlay: &Overlay, dir: &Path, opaque: &str) -> Result<Vec<OwnedFd>> {
+/// The directory in each layer that shows through, topmost first. `None`: the layers are not there any more. Podman unmounts those
+/// that it has ID-mapped itself as soon as its overlay has them.
+fn visible(overlay: &Overlay, dir: &Path, opaque: &str) -> Result<Option<Vec<OwnedFd>>> {
     let mut out = Vec::new();
     'layers: for path in &overlay.lower {
-        let layer = Root::open(path)?;
+        let layer = match Root::open(path) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(None),
+            r => r?,
+        };
         let mut covers = false;
         let steps: Vec<&Path> = dir.ancestors().filter(|a| a.parent().is_some()).collect();
         for (i, step) in steps.iter().rev().enumerate() {
@@ -202,5 +211,5 @@ fn visible(overlay: &Overlay, dir: &Path, opaque: &str) -> Result<Vec<OwnedFd>> 
             break;
         }
     }
-    Ok(out)
+    Ok(Some(out))
 }

@@ -14,6 +14,8 @@ pub(crate) struct Engine {
     name: &'static str,
     bridge: String,
     net: u32,
+    /// What is done before dockerd starts, in a mount namespace of its own.
+    prelude: String,
     dockerd: Mutex<Option<Running>>,
     images: Mutex<Vec<String>>,
 }
@@ -21,6 +23,55 @@ pub(crate) struct Engine {
 impl Engine {
     /// `None`: the test cannot run here, and stderr says why. `extra` is added to daemon.json.
     pub(crate) fn start(name: &'static str, extra: &[(&str, serde_json::Value)]) -> Option<Engine> {
+        Engine::start_with(name, extra, &[])
+    }
+
+    /// As [`Engine::start`], for an engine that sees other files in /etc: name and content.
+    pub(crate) fn start_with(
+        name: &'static str,
+        extra: &[(&str, serde_json::Value)],
+        etc: &[(&str, &str)],
+    ) -> Option<Engine> {
+        Engine::start_after(name, extra, |lab| {
+            let mount = |(file, content): &(&str, &str)| {
+                std::fs::write(lab.path(file), content).unwrap();
+                format!("mount --bind {} /etc/{file}\n", lab.path(file).display())
+            };
+            etc.iter().map(mount).collect()
+        })
+    }
+
+    /// The engine of that tree instead of the host's.
+    pub(crate) fn start_of(name: &'static str, kind: &str) -> Option<Engine> {
+        let engine = match tree(kind) {
+            Ok(t) => t,
+            Err(why) => {
+                eprintln!("SKIP {name}: {why}");
+                return None;
+            }
+        };
+        Engine::start_after(name, &[], |lab| {
+            let runtime = std::path::Path::new(env!("CARGO_BIN_EXE_sysbox-runc")).parent().unwrap().display();
+            let (dir, parent) = (lab.dir.display(), lab.dir.parent().unwrap().display());
+            format!(
+                "mkdir {dir}/root {dir}/up {dir}/work
+                mount -t overlay -o lowerdir={},upperdir={dir}/up,workdir={dir}/work overlay {dir}/root
+                cd {dir}/root
+                mkdir -p ./{parent} ./{runtime} old
+                for d in proc sys dev tmp run {parent} {runtime}; do mount --rbind /${{d#/}} ./$d; done
+                pivot_root . old
+                cd /
+                umount -l /old\n",
+                engine.display()
+            )
+        })
+    }
+
+    fn start_after(
+        name: &'static str,
+        extra: &[(&str, serde_json::Value)],
+        prelude: impl FnOnce(&Lab) -> String,
+    ) -> Option<Engine> {
         let lab = Lab::new(name, "busybox")?;
         for program in ["dockerd", "docker", "ip", "iptables"] {
             let found =
@@ -34,7 +85,7 @@ impl Engine {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // Private addresses that no other test of this moment is likely to have.
-        let net = 64 + (pid * 4 + n) % 128;
+        let net = 96 + (pid * 4 + n) % 128;
         let bridge = format!("sbx{pid}-{n}");
         let mut config = serde_json::json!({
             "runtimes": {"sysbox-runc": {"path": env!("CARGO_BIN_EXE_sysbox-runc")}},
@@ -56,7 +107,9 @@ impl Engine {
         ip(&["link", "add", &bridge, "type", "bridge"]);
         ip(&["addr", "add", &format!("10.{net}.0.1/24"), "dev", &bridge]);
         ip(&["link", "set", &bridge, "up"]);
-        let engine = Engine { lab, name, bridge, net, dockerd: Mutex::default(), images: Mutex::default() };
+        let prelude = prelude(&lab);
+        let (dockerd, images) = (Mutex::default(), Mutex::default());
+        let engine = Engine { lab, name, bridge, net, prelude, dockerd, images };
         engine.launch();
         Some(engine)
     }
@@ -76,8 +129,14 @@ impl Engine {
     /// Starts dockerd, also after [`Engine::kill`].
     #[track_caller]
     pub(crate) fn launch(&self) {
-        let mut dockerd = Command::new("dockerd");
-        dockerd.arg("--config-file").arg(self.lab.path("daemon.json")).stdin(Stdio::null());
+        let dir = self.lab.dir.display();
+        let script = format!("set -e\n{}exec dockerd --config-file {dir}/daemon.json", self.prelude);
+        let mut dockerd = Command::new("sh");
+        if !self.prelude.is_empty() {
+            dockerd = Command::new("unshare");
+            dockerd.args(["-m", "sh"]);
+        }
+        dockerd.args(["-c", &script]).stdin(Stdio::null());
         let path = std::env::var("PATH").unwrap_or_default();
         dockerd.env("PATH", format!("{path}:/usr/sbin:/sbin"));
         *self.dockerd.lock().unwrap() = Some(self.lab.spawn(dockerd));
@@ -89,6 +148,11 @@ impl Engine {
     /// kill -9.
     pub(crate) fn kill(&self) {
         drop(self.dockerd.lock().unwrap().take());
+        // Its containerd dies with it, a moment later: a new dockerd would take it for alive.
+        let pid = std::fs::read_to_string(self.path("exec/containerd/containerd.pid")).unwrap_or_default();
+        let comm = format!("/proc/{}/comm", pid.trim());
+        let gone = || !std::fs::read_to_string(&comm).is_ok_and(|c| c.starts_with("containerd"));
+        wait_for(Duration::from_secs(20), gone);
     }
 
     /// The client, with this engine.

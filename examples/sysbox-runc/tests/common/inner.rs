@@ -6,6 +6,15 @@ use std::time::Duration;
 
 pub(crate) const STEP: Duration = Duration::from_secs(90);
 
+/// pid 1 of a system container: an engine, and its end on SIGTERM.
+pub(crate) const ENGINE: &str = r#"
+trap 'kill "$dockerd"; wait "$dockerd"; exit 0' TERM
+rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
+dockerd >/var/log/dockerd.log 2>&1 &
+dockerd=$!
+wait "$dockerd"
+"#;
+
 /// In an inner container: its limits, whatever the version of control groups.
 const LIMITS: &str = r#"
 cd /sys/fs/cgroup

@@ -3,8 +3,12 @@
 #![allow(dead_code)] // each test program uses a part of it
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions, not in what they share
 
+pub(crate) mod archive;
+pub(crate) mod containerd;
 pub(crate) mod engine;
+pub(crate) mod etc;
 pub(crate) mod inner;
+pub(crate) mod podman;
 
 use serde_json::Value;
 use std::fs::File;
@@ -336,6 +340,15 @@ pub(crate) fn tree(kind: &str) -> Result<PathBuf, String> {
         return Ok(said(&out.stdout).into());
     }
     Err(format!("no tree {kind}: {}", said(&out.stderr).lines().last().unwrap_or_default()))
+}
+
+/// The first of these programs that this host has not.
+pub(crate) fn lacks<'a>(programs: &[&'a str]) -> Option<&'a str> {
+    let absent = |p: &&&str| {
+        let script = format!("PATH=$PATH:/usr/sbin:/sbin command -v {p}");
+        !Command::new("sh").args(["-c", &script]).output().unwrap().status.success()
+    };
+    programs.iter().find(absent).copied()
 }
 
 pub(crate) fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> bool {

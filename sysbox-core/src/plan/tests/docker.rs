@@ -23,6 +23,24 @@ fn docker_becomes_a_system_container() {
 }
 
 #[test]
+fn the_hosts_sysfs_gives_way_to_the_containers() {
+    let with = |source: &str, options: Value| {
+        docker_with(|d| {
+            let sys = json!({"destination": "/sys", "type": "bind", "source": source, "options": options});
+            d["mounts"].as_array_mut().unwrap().retain(|m| m["destination"] != "/sys");
+            d["mounts"].as_array_mut().unwrap().push(sys);
+        })
+    };
+    // Podman's, for a container in another's network and user namespace.
+    let p = planned(&with("/sys", json!(["rprivate", "nosuid", "noexec", "nodev", "ro", "rbind"])));
+    assert_eq!(mount(&p.locked, "/sys").what, What::Sysfs);
+    assert!(p.notes.iter().any(|n| n.contains("/sys")), "{:?}", p.notes);
+    for (source, options) in [("/sys", json!(["rbind"])), ("/srv", json!(["rbind", "ro"]))] {
+        refused(plan_on(&with(source, options), |_| ()), Kind::Refused, &["a bind over /sys"]);
+    }
+}
+
+#[test]
 fn docker_mounts_in_order() {
     let p = planned(&docker());
     assert_eq!(
