@@ -25,6 +25,8 @@ test:
 test-vm: build
 	status=0; for on in "--unified" "--hybrid" "--kernel trixie"; do \
 	  SYSBOX_RUNC=$(BINARY) hack/vm-test.sh $$on || status=1; \
+	done; for on in "--unified" "--hybrid"; do \
+	  SYSBOX_RUNC=$(BINARY) hack/vm-systemd-test.sh $$on || status=1; \
 	done; exit $$status
 
 bench: build

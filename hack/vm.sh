@@ -2,9 +2,11 @@
 # vm.sh [OPTION...] SCRIPT [ARGUMENT...] - run a script as root on another kernel, in a virtual machine, with its output and status.
 #   --unified | --hybrid         only cgroup v2 (default); or v1 hierarchies with a v2 one beside them, as systemd mounts them
 #   --kernel bookworm | trixie   Debian's cloud kernel of that release: 6.1 (default), 6.12
+#   --systemd                    with systemd as the guest's init; the script runs as a service
 #   --with FILE                  a file to have beside the script in the guest; may be repeated
 # The guest is the tree docker-bookworm of rootfs.sh, with no init system. It has sysbox-runc on its PATH, the trees
 # /trees/busybox and /trees/docker-bookworm to make containers from, and no network. What it writes is forgotten.
+# With --systemd it is the tree systemd, which has systemd, D-Bus and Docker, and /trees/busybox alone.
 #   SYSBOX_RUNC        the runtime to put in (default: sysbox-runc on PATH); static, or for Debian 12
 #   SYSBOX_VM_TIMEOUT  seconds for all of it; the exit status is 124 after that (900)
 #   SYSBOX_VM_ACCEL    qemu's accelerator: kvm where it works (tcg, which works everywhere and is slow)
@@ -31,10 +33,36 @@ mount_v1() {
   mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup/unified
 }
 
-# pid 1. The first serial line is the console, the second the script's output, the third takes its status.
+# The first serial line is the console, the second the script's output, the third takes its status.
+job() {
+  local status=0
+  # A terminal would put a carriage return before each newline.
+  stty -F /dev/ttyS1 raw -echo
+  cd /job
+  setsid "$@" </dev/null >/dev/ttyS1 2>&1 || status=$?
+  stty -F /dev/ttyS2 raw -echo
+  echo "$status" >/dev/ttyS2
+  busybox poweroff -f
+}
+
+# pid 1, until systemd is: which mounts what it needs, on what is not mounted yet.
+before_systemd() {
+  local word
+  mount -t tmpfs -o mode=755 tmpfs /run
+  mount -o ro /dev/vdb /lib/modules
+  mkdir -p /run/systemd/system
+  {
+    printf '[Unit]\nRequires=basic.target\n'
+    printf '[Service]\nType=oneshot\nTimeoutStartSec=infinity\nEnvironment=HOME=/root LC_ALL=C.UTF-8\nExecStart=/job/vm.sh --job'
+    for word; do printf ' "%s"' "$word"; done
+    echo
+  } >/run/systemd/system/job.service
+  exec /sbin/init
+}
+
+# pid 1.
 inside() {
   export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
-  local status=0
   mount -t proc proc /proc
   mount -t sysfs sysfs /sys
   mkdir -p /dev/pts /dev/shm
@@ -50,20 +78,14 @@ inside() {
   ip link set lo up
   modprobe -a overlay fuse tun 2>/dev/null || true
   shift
-  # A terminal would put a carriage return before each newline.
-  stty -F /dev/ttyS1 raw -echo
-  cd /job
-  setsid "$@" </dev/null >/dev/ttyS1 2>&1 || status=$?
-  stty -F /dev/ttyS2 raw -echo
-  echo "$status" >/dev/ttyS2
-  busybox poweroff -f
+  job "$@"
 }
 
-if [[ ${1:-} == --inside ]]; then
-  shift
-  inside "$@"
-  exit
-fi
+case ${1:-} in
+  --inside) shift; inside "$@"; exit ;;
+  --before-systemd) shift; before_systemd "$@"; exit ;;
+  --job) shift; job "$@"; exit ;;
+esac
 
 # ---- on the host ---------------------------------------------------------------------------------------------------
 
@@ -130,6 +152,19 @@ build_disk() {
   rm -rf "$root"
 }
 
+build_systemd_disk() {
+  local to=$1 root=$1/root
+  cp -a --reflink=auto "$SYSBOX_TREES/systemd" "$root"
+  mkdir -p "$root/job" "$root/trees" "$root/lib/modules"
+  cp -a --reflink=auto "$SYSBOX_TREES/busybox" "$root/trees/"
+  ln -sf /bin/busybox "$root/sbin/modprobe"
+  ln -s /job/sysbox-runc "$root/usr/local/bin/sysbox-runc"
+  # Scripts start it when they have configured it.
+  rm -f "$root"/etc/systemd/system/*.wants/{docker,containerd}.service "$root"/etc/systemd/system/sockets.target.wants/docker.socket
+  filesystem "$to/disk.img" 4G "$root"
+  rm -rf "$root"
+}
+
 # ensure NAME RECIPE COMMAND...: $vm/NAME, built by COMMAND $vm/NAME unless it is there, from this recipe.
 ensure() {
   local name=$1 want tmp=$vm/$1.tmp.$$ started=$SECONDS
@@ -151,11 +186,12 @@ ensure() {
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 
-mode=unified suite=bookworm files=()
+mode=unified suite=bookworm systemd="" files=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --unified | --hybrid) mode=${1#--} ;;
     --kernel) suite=${2:-}; shift ;;
+    --systemd) systemd=1 ;;
     --with) files+=("${2:-}"); shift ;;
     -*) usage ;;
     *) break ;;
@@ -173,10 +209,17 @@ runtime=$(readlink -f "$(command -v "$runtime")") || { say "no ${SYSBOX_RUNC:-sy
 "$here/deps.sh" qemu-system-x86_64 mkfs.ext4 mmdebstrap jq flock
 
 busybox=$("$here/rootfs.sh" busybox)/bin/busybox
-"$here/rootfs.sh" docker-bookworm >/dev/null
 mkdir -p "$vm"
 ensure "kernel-$suite" "$(declare -f build_kernel)" build_kernel "$suite"
-ensure disk "$(declare -f build_disk; cat "$SYSBOX_TREES"/{busybox,docker-bookworm}.complete)" build_disk
+if [[ $systemd ]]; then
+  disk="systemd-disk"
+  "$here/rootfs.sh" systemd >/dev/null
+  ensure systemd-disk "$(declare -f build_systemd_disk; cat "$SYSBOX_TREES"/{busybox,systemd}.complete)" build_systemd_disk
+else
+  disk=disk
+  "$here/rootfs.sh" docker-bookworm >/dev/null
+  ensure disk "$(declare -f build_disk; cat "$SYSBOX_TREES"/{busybox,docker-bookworm}.complete)" build_disk
+fi
 
 work=$(mktemp -d "$vm/job.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -186,7 +229,7 @@ cp -p "$script" "${files[@]}" "$work/job/"
 install -m 0755 "$0" "$work/job/vm.sh"
 {
   echo '#!/bin/bash'
-  printf 'exec /job/vm.sh --inside %s bash' "$mode"
+  if [[ $systemd ]]; then printf 'exec /job/vm.sh --before-systemd /bin/bash'; else printf 'exec /job/vm.sh --inside %s bash' "$mode"; fi
   printf ' %q' "/job/$(basename "$script")" "$@"
   echo
 } >"$work/job/init"
@@ -194,12 +237,15 @@ chmod 0755 "$work/job/init"
 # Padded: a disk is whole sectors.
 tar --numeric-owner --owner=0 --group=0 -C "$work/job" -b 128 -cf "$work/job.tar" .
 
+# Without AppArmor, whose programs Docker would look for in vain.
+append='console=ttyS0 panic=-1 quiet'
+[[ ! $systemd ]] || append+=" apparmor=0 systemd.unit=job.service systemd.unified_cgroup_hierarchy=$([[ $mode == hybrid ]] && echo 0 || echo 1)"
 status=0 log=${SYSBOX_VM_LOG:-$work/console}
 : >"$work/status"
 timeout --kill-after=10 "${SYSBOX_VM_TIMEOUT:-900}" qemu-system-x86_64 \
   -accel "${SYSBOX_VM_ACCEL:-tcg}" -cpu max,la57=off -m 3072 -smp 2 -no-reboot -nic none -display none -monitor none \
-  -kernel "$vm/kernel-$suite/vmlinuz" -initrd "$vm/kernel-$suite/initrd" -append "console=ttyS0 panic=-1 quiet" \
-  -drive "file=$vm/disk/disk.img,if=virtio,format=raw,snapshot=on,cache=unsafe" \
+  -kernel "$vm/kernel-$suite/vmlinuz" -initrd "$vm/kernel-$suite/initrd" -append "$append" \
+  -drive "file=$vm/$disk/disk.img,if=virtio,format=raw,snapshot=on,cache=unsafe" \
   -drive "file=$vm/kernel-$suite/modules.img,if=virtio,format=raw,readonly=on" \
   -drive "file=$work/job.tar,if=virtio,format=raw,readonly=on" \
   -serial "file:$log" -serial stdio -serial "file:$work/status" </dev/null || status=$?

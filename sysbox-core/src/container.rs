@@ -10,7 +10,7 @@ mod stats;
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::overlay;
-use crate::protocol::{Reply, Start, StartAnswer, Work};
+use crate::protocol::{Change, Reply, Start, StartAnswer, Work};
 use crate::runtime::Runtime;
 use crate::spec::Spec;
 use crate::state::{Found, Init, OciState, Record, StateDir, Status};
@@ -287,7 +287,16 @@ impl Container {
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
         self.refresh_root();
-        self.record()?.cgroup.update(resources)
+        let cgroups = &self.record()?.cgroup;
+        cgroups.update(resources)?;
+        let Some(unit) = &cgroups.unit else { return Ok(()) };
+        let properties = cgroups.unit_properties(resources)?;
+        if properties.is_empty() {
+            return Ok(());
+        }
+        self.runtime.change_unit(unit, Change::Set(properties))?;
+        // systemd has written its own idea of them, which may be rounded.
+        cgroups.update(resources)
     }
 
     /// The configuration it was made from.

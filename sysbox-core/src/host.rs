@@ -5,7 +5,7 @@
 pub mod probe;
 
 use crate::cgroup::Layout;
-use crate::error::{Result, SysResult};
+use crate::error::{Error, Kind, Result, SysResult};
 use crate::inner_data;
 use crate::mount::{normalize, Root};
 use crate::namespace::{self, Join};
@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 pub struct Facts {
     /// Cgroup hierarchies.
     pub cgroups: Layout,
+    /// Set if systemd is to make the control groups ([`crate::cgroup::Manager`]).
+    #[serde(default)]
+    pub systemd: Option<Systemd>,
     /// Kernel release (`uname -r`).
     pub release: String,
     /// Directories that software inside looks for by kernel release: modules and headers.
@@ -46,6 +49,37 @@ pub struct Facts {
     pub sources: BTreeMap<PathBuf, PathFact>,
     /// Mount targets of the configuration, and `kernel_dirs`, with links resolved inside the root file system.
     pub targets: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// What is to be known where systemd makes the control groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Systemd {
+    /// The text of `/proc/devices`: systemd knows some devices by the names of their drivers.
+    pub devices: String,
+}
+
+impl Systemd {
+    /// Reads the facts.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where systemd is not the init system (sd_booted(3)), or there is no system bus to ask it by.
+    pub fn detect() -> Result<Self> {
+        let lacks = |what: &str| {
+            Error::new(Kind::Unsupported, format!("have systemd make the control groups: {what}"))
+                .hint(
+                "use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts, cgroup_manager = \"cgroupfs\" in \
+                 Podman's containers.conf, SystemdCgroup = false in containerd's options",
+            )
+        };
+        if !Path::new("/run/systemd/system").is_dir() {
+            return Err(lacks("this host is not run by systemd"));
+        }
+        if !Path::new("/run/dbus/system_bus_socket").exists() {
+            return Err(lacks("there is no D-Bus system bus (the package dbus)"));
+        }
+        let path = "/proc/devices";
+        Ok(Systemd { devices: std::fs::read_to_string(path).op_at("read", path)? })
+    }
 }
 
 /// What a path is.
@@ -127,6 +161,7 @@ impl Facts {
         Ok(Facts {
             targets,
             cgroups: Layout::detect()?,
+            systemd: None,
             kernel_dirs,
             release,
             time_namespace: Path::new("/proc/self/ns/time").exists(),

@@ -27,8 +27,16 @@ pub(crate) enum Work {
     Create(Box<Plan>),
     /// Run a program in a container.
     Exec(Box<Exec>),
+    /// Have systemd change a container's unit.
+    Unit { name: String, change: Change },
     /// Run hooks on the host.
     Hooks { hooks: Vec<Hook>, state: OciState, point: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Change {
+    Stop,
+    Set(Vec<cgroup::Property>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

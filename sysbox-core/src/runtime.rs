@@ -5,17 +5,18 @@
 
 mod spawn;
 
+use crate::cgroup::Manager;
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::exclusive;
-use crate::host::Facts;
+use crate::host::{Facts, Systemd};
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
 use crate::inner_data::InnerData;
 use crate::namespace::Join;
 use crate::plan::build::check_id;
 use crate::plan::{self, Plan, What};
-use crate::protocol::{Fd, Reply, Work};
+use crate::protocol::{Change, Fd, Reply, Work};
 use crate::spec::Spec;
 use crate::state::{Found, Init, Record, StateDir};
 use crate::sys::pidfd;
@@ -33,6 +34,7 @@ pub struct Runtime {
     stage: StageProgram,
     subid: SubidConfig,
     subid_dir: PathBuf,
+    cgroups: Manager,
 }
 
 /// Where the stage program is.
@@ -107,6 +109,7 @@ impl Runtime {
             stage: StageProgram::SelfExe,
             subid: SubidConfig::default(),
             subid_dir: DEFAULT_DIR.into(),
+            cgroups: Manager::default(),
         }
     }
 
@@ -125,6 +128,13 @@ impl Runtime {
         self
     }
 
+    /// Has somebody else make the control groups of new containers. Those that exist already stay as they are.
+    #[must_use]
+    pub fn cgroups(mut self, manager: Manager) -> Self {
+        self.cgroups = manager;
+        self
+    }
+
     /// The state directory.
     pub fn root(&self) -> &Path {
         &self.root
@@ -136,12 +146,17 @@ impl Runtime {
     /// # Errors
     /// Those of [`Facts::gather`], [`plan::given_maps`], [`Pool::preview`] and [`plan::build::plan`].
     pub fn plan(&self, id: &str, spec: &Spec, bundle: &Path) -> Result<Plan> {
-        let facts = Facts::gather(spec, bundle)?;
+        let facts = self.facts(spec, bundle)?;
         let maps = match plan::given_maps(spec, &facts)? {
             Some(m) => m,
             None => self.pool()?.preview()?,
         };
         plan::build::plan(id, spec, bundle, &facts, maps)
+    }
+
+    fn facts(&self, spec: &Spec, bundle: &Path) -> Result<Facts> {
+        let systemd = (self.cgroups == Manager::Systemd).then(Systemd::detect).transpose()?;
+        Ok(Facts { systemd, ..Facts::gather(spec, bundle)? })
     }
 
     fn pool(&self) -> Result<Pool> {
@@ -195,7 +210,7 @@ impl Runtime {
         bundle: &Path,
         (mut fds, has_console): (Vec<(Fd, OwnedFd)>, bool),
     ) -> Result<Container> {
-        let facts = Facts::gather(spec, bundle)?;
+        let facts = self.facts(spec, bundle)?;
         let maps = self.maps(dir, spec, &facts)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
         for note in &plan.notes {
@@ -251,6 +266,12 @@ impl Runtime {
         match dir.claimed() {
             Ok(Some(ours)) => {
                 ours.kill_all()?;
+                if let Some(unit) = &ours.unit {
+                    // systemd finds out by itself as well, a moment later.
+                    if let Err(e) = self.change_unit(unit, Change::Stop) {
+                        tracing::warn!("{e}");
+                    }
+                }
                 ours.remove()?;
             }
             Ok(None) => {}
@@ -294,6 +315,17 @@ impl Runtime {
             .collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Has systemd change the unit of a container.
+    pub(crate) fn change_unit(&self, unit: &str, change: Change) -> Result<()> {
+        let mut stage = self.spawn(Work::Unit { name: unit.into(), change }, Vec::new())?;
+        let reply = stage.reply();
+        stage.finish();
+        match reply? {
+            (Reply::Failed(e), _) => Err(e),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn spawn(&self, work: Work, fds: Vec<(Fd, OwnedFd)>) -> Result<Spawned> {

@@ -14,6 +14,7 @@ mod names;
 mod nsfs;
 mod overlay;
 mod tree;
+mod unit;
 
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::protocol::{Fd, Reply, Request, Work, STAGE_NAME, VERSION};
@@ -91,6 +92,9 @@ fn work(channel: &Channel) -> Result<()> {
     match request.work {
         Work::Create(plan) => create::create(channel, &plan, fds),
         Work::Exec(exec) => exec::exec(channel, &exec, fds),
+        Work::Unit { name, change } => {
+            unit::change(&name, &change).and_then(|()| channel.send(&Reply::Done(None), &[]))
+        }
         Work::Hooks { hooks, state, point } => {
             hooks::run_here(&hooks, &state, &point, Some(channel)).and_then(|()| channel.send(&Reply::Done(None), &[]))
         }

@@ -155,8 +155,10 @@ impl Claim {
         use std::os::unix::fs::MetadataExt;
         let same = |dir: &Path, inode: u64| std::fs::metadata(dir).is_ok_and(|m| m.ino() == inode);
         let nodes = self.paths.nodes.into_iter().zip(self.inodes);
-        let nodes = nodes.filter(|(n, i)| same(&n.dir, *i)).map(|(n, _)| n).collect();
-        cgroup::Paths { nodes, leaf: self.paths.leaf }
+        let nodes: Vec<_> = nodes.filter(|(n, i)| same(&n.dir, *i)).map(|(n, _)| n).collect();
+        // A unit that has lost its cgroup has ended, and a later one of its name is not ours either.
+        let unit = self.paths.unit.filter(|_| nodes.iter().any(cgroup::paths::Node::is_tracked));
+        cgroup::Paths { nodes, leaf: self.paths.leaf, unit }
     }
 }
 

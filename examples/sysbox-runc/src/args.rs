@@ -26,7 +26,7 @@ pub(crate) struct Global {
     /// Format of the log file
     #[arg(long, value_enum, default_value = "text", global = true)]
     pub(crate) log_format: LogFormat,
-    /// Let systemd manage control groups (not supported: refused)
+    /// Let systemd make the control groups; linux.cgroupsPath is then slice:prefix:name
     #[arg(long, global = true)]
     pub(crate) systemd_cgroup: bool,
     /// Accepted for runc's callers

@@ -1,6 +1,6 @@
 //! create, start, run, exec, kill, delete, update.
 
-use crate::args::{CreateArgs, ExecArgs, Global};
+use crate::args::{CreateArgs, ExecArgs};
 use crate::foreground;
 use crate::terminal;
 use nix::sys::signal::Signal;
@@ -18,20 +18,6 @@ pub(crate) fn failure_code(e: &Error) -> u8 {
         Kind::ProgramNotExecutable => 126,
         _ => 1,
     }
-}
-
-fn refuse_systemd(g: &Global) -> Result<()> {
-    if g.systemd_cgroup {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "--systemd-cgroup: control groups made by systemd are not supported",
-        )
-        .hint(
-            "use the cgroupfs driver: native.cgroupdriver=cgroupfs in Docker's exec-opts, cgroup_manager = \"cgroupfs\" in \
-             Podman's containers.conf, SystemdCgroup = false in containerd's options",
-        ));
-    }
-    Ok(())
 }
 
 fn make(runtime: &Runtime, a: &CreateArgs, spec: &Spec, stdio: Stdio) -> Result<Container> {
@@ -65,8 +51,7 @@ fn connect(path: &Path) -> Result<OwnedFd> {
     UnixStream::connect(path).map(Into::into).op_at("connect to the console socket", path)
 }
 
-pub(crate) fn create(runtime: &Runtime, g: &Global, a: &CreateArgs) -> Result<u8> {
-    refuse_systemd(g)?;
+pub(crate) fn create(runtime: &Runtime, a: &CreateArgs) -> Result<u8> {
     let preserved = preserved(a.preserve_fds)?;
     let spec = Spec::from_bundle(&a.bundle)?;
     let console = a.console_socket.as_deref().map(connect).transpose()?;
@@ -77,8 +62,7 @@ pub(crate) fn start(runtime: &Runtime, id: &str) -> Result<u8> {
     runtime.open(id)?.start().map(|()| 0)
 }
 
-pub(crate) fn run(runtime: &Runtime, g: &Global, a: &CreateArgs) -> Result<u8> {
-    refuse_systemd(g)?;
+pub(crate) fn run(runtime: &Runtime, a: &CreateArgs) -> Result<u8> {
     let preserved = preserved(a.preserve_fds)?;
     let spec = Spec::from_bundle(&a.bundle)?;
     let tty = spec.oci().process().as_ref().and_then(oci::Process::terminal).unwrap_or(false);

@@ -16,6 +16,7 @@ mod terminal;
 use args::{Cli, Command};
 use clap::Parser;
 use std::process::ExitCode;
+use sysbox_core::cgroup::Manager;
 use sysbox_core::runtime::StageProgram;
 use sysbox_core::Runtime;
 
@@ -45,11 +46,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> sysbox_core::Result<u8> {
-    let runtime = Runtime::new(&cli.global.root).stage(StageProgram::Fork);
+    let cgroups = if cli.global.systemd_cgroup { Manager::Systemd } else { Manager::Direct };
+    let runtime = Runtime::new(&cli.global.root).stage(StageProgram::Fork).cgroups(cgroups);
     match cli.command {
-        Command::Create(a) => lifecycle::create(&runtime, &cli.global, &a),
+        Command::Create(a) => lifecycle::create(&runtime, &a),
         Command::Start { id } => lifecycle::start(&runtime, &id),
-        Command::Run(a) => lifecycle::run(&runtime, &cli.global, &a),
+        Command::Run(a) => lifecycle::run(&runtime, &a),
         Command::Exec(a) => lifecycle::exec(&runtime, &a),
         Command::Kill { id, signal, all } => lifecycle::kill(&runtime, &id, &signal, all),
         Command::Delete { id, force } => lifecycle::delete(&runtime, &id, force),

@@ -171,8 +171,11 @@ fn errors_in_runcs_words() {
         assert_eq!(logged.count(), 2, "{lines}");
     }
     lab.run(&["--log", "/nosuch/log", "state", "nosuch"]).refused(&["does not exist"]);
-    lab.run(&["--systemd-cgroup", "run", "--bundle", bundle.path(), &lab.id("systemd")])
-        .refused(&["--systemd-cgroup", "cgroupfs"]);
+    // Where it works it is tested on a virtual machine.
+    if !std::path::Path::new("/run/systemd/system").exists() {
+        lab.run(&["--systemd-cgroup", "run", "--bundle", bundle.path(), &lab.id("systemd")])
+            .refused(&["not run by systemd", "cgroupfs"]);
+    }
     lab.run(&["bogus"]).refused(&["bogus"]);
     lab.run(&["state"]).expect_code(1);
     lab.run(&["state", "../c"]).refused(&["../c"]);

@@ -27,8 +27,21 @@ const DELEGATED_V1: [&str; 2] = ["cgroup.procs", "tasks"];
 /// [`Kind::Exists`] if it holds processes; [`Kind::Unsupported`], [`Kind::InvalidConfig`] or [`Kind::Busy`] if the kernel cannot or
 /// does not set a limit, naming its field; else the failed system call.
 pub fn create(plan: &Plan) -> Result<()> {
+    create_with(plan, None)
+}
+
+/// The same after systemd has made the plan's unit with the process `holder` in it: what systemd has made is completed, and what is
+/// missing is made beside it.
+///
+/// # Errors
+/// As [`create`]; [`Kind::System`] if systemd has put the unit elsewhere.
+pub fn create_in_unit(plan: &Plan, holder: u32) -> Result<()> {
+    create_with(plan, Some(holder))
+}
+
+fn create_with(plan: &Plan, holder: Option<u32>) -> Result<()> {
     let mut made: Vec<&Path> = Vec::with_capacity(plan.nodes.len());
-    let result = build(plan, &mut made);
+    let result = build(plan, holder, &mut made);
     if result.is_err() {
         // The error is what matters. Nobody has been in there: no need to wait.
         for dir in made {
@@ -38,17 +51,24 @@ pub fn create(plan: &Plan) -> Result<()> {
     result.within("create cgroups")
 }
 
-fn build<'a>(plan: &'a Plan, made: &mut Vec<&'a Path>) -> Result<()> {
+fn build<'a>(plan: &'a Plan, holder: Option<u32>, made: &mut Vec<&'a Path>) -> Result<()> {
     for (i, node) in plan.nodes.iter().enumerate() {
-        let mut fresh = make_dir(&node.dir, &node.mount)?;
-        if !fresh {
+        let held = holder.map(|pid| Ok::<_, Error>(tree::pids(&node.dir)?.contains(&pid))).transpose()?;
+        if held == Some(false) && node.is_tracked() {
+            return Err(Error::new(Kind::System, "systemd has not put the container's unit into").at(&node.dir));
+        }
+        let held = held == Some(true);
+        let mut fresh = !held && make_dir(&node.dir, &node.mount)?;
+        if !fresh && !held {
             // A new one in its place, so that whoever made the old one no longer takes it for theirs.
             if occupied(node)? || remove(&node.dir, Instant::now()).is_err() || !make_dir(&node.dir, &node.mount)? {
                 return Err(Error::new(Kind::Exists, "another container's processes run in cgroup").at(&node.dir));
             }
             fresh = true;
         }
-        made.push(&node.dir);
+        if !held {
+            made.push(&node.dir);
+        }
         match node.version {
             Version::V1 if node.has("cpuset") => fill_cpuset(plan, i, fresh)?,
             Version::V1 => {}

@@ -14,7 +14,7 @@ pub const DEFAULT_PREFIX: &str = "/sysbox-";
 ///
 /// # Errors
 /// The path has a `..`, a NUL or a newline, or is the root itself, which is not ours to limit or to give away. systemd's
-/// `slice:prefix:name` is not supported: nodes are made directly, not through systemd.
+/// `slice:prefix:name` is [`crate::cgroup::Scope`]'s to read.
 pub fn container_path(cgroups_path: Option<&Path>, id: &str) -> Result<PathBuf> {
     let given = cgroups_path.filter(|p| !p.as_os_str().is_empty());
     let Some(given) = given else {
@@ -29,9 +29,9 @@ pub fn container_path(cgroups_path: Option<&Path>, id: &str) -> Result<PathBuf> 
         return Err(bad("has a NUL or newline"));
     }
     if !text.contains('/') && text.matches(':').count() == 2 {
-        return Err(bad("is in systemd's slice:prefix:name form, which is not supported")
+        return Err(bad("is in the slice:prefix:name form of the systemd driver")
             .kinded(Kind::Unsupported)
-            .hint("use the cgroupfs driver: --exec-opt native.cgroupdriver=cgroupfs for dockerd"));
+            .hint("call the runtime with --systemd-cgroup, as engines with that driver do"));
     }
     let mut path = PathBuf::from("/");
     for c in given.components() {

@@ -37,6 +37,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether systemd, where it runs, follows its units' processes by this hierarchy.
+    pub fn is_tracked(&self) -> bool {
+        self.version == Version::V2 || self.has("name=systemd")
+    }
+
     /// Whether the node's hierarchy owns the controller, by its name in this version.
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|c| c == controller)
@@ -50,6 +55,9 @@ pub struct Paths {
     pub nodes: Vec<Node>,
     /// Name of the child that the container's first processes live in, on pure v2.
     pub leaf: Option<String>,
+    /// systemd's unit that they belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 impl Paths {

@@ -5,6 +5,7 @@ use super::devices::{allows_everything, v1_writes, DeviceRule};
 use super::layout::{Layout, Version};
 use super::limits::{limits, Limits, Purpose, Write};
 use super::paths::{Node, Paths};
+use super::unit::Unit;
 use crate::error::{Error, Kind, Result};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
@@ -49,12 +50,15 @@ pub struct Plan {
     pub leaf: Option<String>,
     /// What was asked for and has no effect on this host, in words for a log.
     pub ignored: Vec<String>,
+    /// The unit that systemd makes the nodes for, those of the hierarchies it manages; `None` if all are made directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 impl Plan {
     /// What must be kept to find the nodes again.
     pub fn paths(&self) -> Paths {
-        Paths { nodes: self.nodes.clone(), leaf: self.leaf.clone() }
+        Paths { nodes: self.nodes.clone(), leaf: self.leaf.clone(), unit: self.unit.as_ref().map(|u| u.name.clone()) }
     }
 }
 
@@ -129,7 +133,7 @@ pub fn plan(
         device_program = Some(DeviceProgram { node, code: program(devices) });
     }
     let leaf = unified.then(|| LEAF.to_owned());
-    Ok(Plan { nodes, enable, writes, device_program, owner, leaf, ignored })
+    Ok(Plan { nodes, enable, writes, device_program, owner, leaf, ignored, unit: None })
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         systemd,
     };
     let process = process::plan(process, &cx, &mut notes)?;
-    let node = cgroup::container_path(linux.cgroups_path().as_deref(), id)?;
+    let cgroup = control_groups(id, linux, facts, &resources, &devices, maps.root())?;
     let domainname = domainname(oci.domainname().as_deref(), linux)?;
     let join = Join::of(linux);
     // Another container's name is not this one's to set.
@@ -52,7 +52,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         bundle: bundle.to_owned(),
         annotations: oci.annotations().clone().unwrap_or_default().into_iter().collect(),
         time: time(linux, facts)?,
-        cgroup: cgroup::plan(&facts.cgroups, &node, Some(&resources), &devices, maps.root())?,
+        cgroup,
         root: root(spec, bundle, facts, &maps)?,
         locked: sets.locked,
         attached: sets.attached,
@@ -113,6 +113,23 @@ fn device_rules(resources: &oci::LinuxResources) -> Result<Vec<cgroup::DeviceRul
     rules.extend(cgroup::devices::from_oci(resources.devices().as_deref().unwrap_or_default())?);
     rules.extend(devices::rules());
     Ok(rules)
+}
+
+fn control_groups(
+    id: &str,
+    linux: &oci::Linux,
+    facts: &Facts,
+    resources: &oci::LinuxResources,
+    devices: &[cgroup::DeviceRule],
+    owner: (u32, u32),
+) -> Result<cgroup::Plan> {
+    let given = linux.cgroups_path().as_deref();
+    let make = |path: &Path| cgroup::plan(&facts.cgroups, path, Some(resources), devices, owner);
+    let Some(systemd) = &facts.systemd else { return make(&cgroup::container_path(given, id)?) };
+    let scope = cgroup::Scope::parse(given, id)?;
+    let mut plan = make(&scope.path())?;
+    plan.unit = Some(cgroup::Unit::plan(&scope, id, &plan.nodes, &plan.writes, &systemd.devices));
+    Ok(plan)
 }
 
 fn time(linux: &oci::Linux, facts: &Facts) -> Result<TimeOffsets> {

@@ -22,6 +22,12 @@ impl fmt::Display for Plan {
         for node in &self.cgroup.paths().nodes {
             writeln!(f, "cgroup      {}", node.dir.display())?;
         }
+        if let Some(unit) = &self.cgroup.unit {
+            writeln!(f, "unit        {} in {}, by systemd", unit.name, unit.slice)?;
+            for p in unit.devices.iter().chain(&unit.limits) {
+                writeln!(f, "  property  {} = {}", p.name, p.value[1..].join(" "))?;
+            }
+        }
         for w in &self.cgroup.writes {
             writeln!(f, "  limit     {} = {}", w.file, w.value)?;
         }

@@ -63,6 +63,7 @@ fn facts_for(spec: &Spec) -> Facts {
         overlay: None,
         inner_dirs: Vec::new(),
         cgroups: hybrid(),
+        systemd: None,
         release: "6.12.0".into(),
         kernel_dirs: Vec::new(),
         time_namespace: true,

@@ -1,11 +1,12 @@
 //! Makes a container and leaves its init waiting for the start.
 
+use super::unit::{self, Holder};
 use super::{birth, hooks, init, launch, tree, Fds};
 use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::namespace;
 use crate::plan::{Plan, TimeOffsets};
-use crate::protocol::{Fd, FromInit, Reply, ToInit};
+use crate::protocol::{Change, Fd, FromInit, Reply, ToInit};
 use crate::state::{Claim, OciState, Status, CLAIM};
 use crate::sys::channel::Channel;
 use crate::sys::clone::Fork;
@@ -16,8 +17,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> {
-    cgroup::create(&plan.cgroup)?;
-    claim(plan, &fds)?;
+    let holder = unit::start(&plan.cgroup)?;
+    let claimed = match &holder {
+        Some(h) => cgroup::create_in_unit(&plan.cgroup, h.pid()),
+        None => cgroup::create(&plan.cgroup),
+    }
+    .and_then(|()| claim(plan, &fds));
+    if let (Err(e), Some(holder)) = (&claimed, &plan.cgroup.unit) {
+        // Nobody else will: it is not claimed. The first error is the one that counts.
+        let _ = unit::change(&holder.name, &Change::Stop);
+        return Err(e.clone());
+    }
+    claimed?;
     let entry = Entry::open(&plan.cgroup.nodes)?;
     // Opened by the host's root, whose right to write it goes with the descriptor.
     let leaf = cgroup::open_leaf_procs(&plan.cgroup)?;
@@ -28,7 +39,7 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     let (fork, entry, joined) = birth::clone_init(plan, entry).map_err(no_userns)?;
     let (pid, init) = match fork {
         Fork::Child => {
-            drop((ours, host_mounts));
+            drop((ours, host_mounts, holder));
             drop(fds.take(Fd::Lock));
             init::main(&theirs, plan, fds, entry, leaf, joined)
         }
@@ -38,7 +49,7 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     // What init needs is init's alone now; the lock stays until this process ends.
     drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
-        furnish(plan, caller, &ours, pid, init.as_fd(), &host_mounts)?;
+        furnish(plan, caller, &ours, pid, init.as_fd(), &host_mounts, holder)?;
         caller.send(&Reply::Done(None), &[])
     });
     if made.is_err() {
@@ -64,6 +75,7 @@ fn no_userns(e: Error) -> Error {
         Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
             e.hint("user namespaces are disabled, or this is not run by root: see `sysbox-runc check`")
         }
+        Some(libc::EAGAIN) => e.hint("linux.resources.pids.limit may be too low"),
         Some(libc::ENOSPC) => e.hint("raise /proc/sys/user/max_user_namespaces"),
         _ => e,
     }
@@ -76,6 +88,7 @@ fn furnish(
     pid: i32,
     pidfd: BorrowedFd<'_>,
     host_mounts: &File,
+    holder: Option<Holder>,
 ) -> Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
     if plan.join.is_some() {
@@ -97,6 +110,10 @@ fn furnish(
     cred::set_fs_identity(uid, gid).op("take the file system identity of the container's root")?;
     let sources = tree::take_sources(plan, userns.as_fd())?;
     expect(init, "init", |m| matches!(m, FromInit::Unshared))?;
+    // By now init is in all of the container's cgroups, and keeps the unit alive itself.
+    if let Some(holder) = holder {
+        holder.end();
+    }
     if let Some(text) = offsets(plan.time)? {
         std::fs::write(of("timens_offsets"), text).op_at("write", of("timens_offsets"))?;
     }
