@@ -42,11 +42,15 @@ fn facts(spec: &Spec, cgroups: &Layout) -> Facts {
     };
     Facts {
         cgroups: cgroups.clone(),
+        systemd: None,
         release: "6.12.0".into(),
         kernel_dirs: vec!["/lib/modules/6.12.0".into()],
         time_namespace: true,
         can_lower_oom: true,
         root: of(FileKind::Dir, 0),
+        overlay: None,
+        inner_dirs: vec!["/var/lib/docker".into()],
+        namespaces: BTreeMap::new(),
         program: spec.oci().process().as_ref().and_then(|p| p.args().as_ref()?.first().map(Into::into)),
         sources: spec.bind_sources(Path::new(BUNDLE)).into_iter().map(|p| (p.clone(), kind(&p))).collect(),
         targets: BTreeMap::new(),
