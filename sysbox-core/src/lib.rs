@@ -45,6 +45,7 @@ pub mod namespace;
 pub mod overlay;
 pub mod plan;
 mod process;
+pub mod procfs;
 mod protocol;
 pub mod runtime;
 pub mod seccomp;
