@@ -23,7 +23,7 @@
 //! was under way, ENOTCONN after. A server that is stopped or stuck for 30 seconds is given up by the kernel in the
 //! same way (Linux 6.14; up to 15 seconds later, as it looks that often); before that version its readers wait for it.
 //!
-//! Files are shown as large as a whole number of pages that their text fits in, as sysfs does. They cannot be shown as
+//! Files are shown as large as one block that their text fits in, 4096 bytes or more, as sysfs does. They cannot be shown as
 //! empty, as procfs does: since Linux 6.5 sendfile(2) and splice(2) go through the page cache even where a server forbids it, and would give an empty file
 //! without ever asking. They get EINVAL and their callers use read(2); before 6.5, and where that was mended, they work.
 //! mmap(2) is refused if shared; a private mapping gives SIGBUS when touched.
@@ -56,7 +56,7 @@ const MAX_WRITE: u32 = 4096;
 const REQUEST_TIMEOUT: u16 = 30;
 /// Seconds that names and attributes stay right: for ever.
 const VALID: u64 = u32::MAX as u64;
-/// What sizes shown are a multiple of.
+/// The least size shown.
 const PAGE: usize = 4096;
 
 /// One file; its inode is its index + 2.
@@ -327,9 +327,9 @@ impl AsFd for Server {
     }
 }
 
-/// Room for a quarter more, in whole pages.
+/// Room for a quarter more, at least a page, and a power of two, as block sizes are.
 fn shown_size(length: usize) -> usize {
-    length.saturating_add(length / 4).max(1).next_multiple_of(PAGE)
+    (length.saturating_add(length / 4)).clamp(PAGE, 1 << 30).next_power_of_two()
 }
 
 fn init_answer(major: u32, minor: u32, offered: u64, body: &mut Vec<u8>) -> std::result::Result<Answer, i32> {

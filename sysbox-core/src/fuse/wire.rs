@@ -304,3 +304,163 @@ pub(crate) fn put_dirent(ino: u64, next: u64, kind: u32, name: &[u8], limit: usi
     out.resize(end, 0);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn request(opcode: u32, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        Body(&mut out)
+            .u32((IN_HEADER + body.len()) as u32)
+            .u32(opcode)
+            .u64(77)
+            .u64(3)
+            .u32(1000)
+            .u32(1001)
+            .u32(42)
+            .u32(0);
+        out.extend_from_slice(body);
+        out
+    }
+
+    fn op_of(bytes: &[u8]) -> String {
+        format!("{:?}", decode(bytes).unwrap().op)
+    }
+
+    /// Each opcode that has a body, with the shortest that is whole.
+    fn samples() -> Vec<(u32, Vec<u8>, Op<'static>)> {
+        let fields = |values: &[u64]| values.iter().flat_map(|v| v.to_ne_bytes()).collect::<Vec<_>>();
+        let words = |values: &[u32]| values.iter().flat_map(|v| v.to_ne_bytes()).collect::<Vec<_>>();
+        let mut read = fields(&[5, 4096]);
+        read.extend(words(&[100, 2]));
+        let mut cached = fields(&[5, 4096]);
+        cached.extend(words(&[100, 0]));
+        let mut readdir = fields(&[0, 9]);
+        readdir.extend(words(&[4096]));
+        let ext = init::INIT_EXT as u32;
+        vec![
+            (opcode::INIT, words(&[7, 31, 0, 1]), Op::Init { major: 7, minor: 31, flags: 1 }),
+            (
+                opcode::INIT,
+                words(&[7, 45, 0, ext, 1 << 10]),
+                Op::Init { major: 7, minor: 45, flags: init::INIT_EXT | init::REQUEST_TIMEOUT },
+            ),
+            (opcode::LOOKUP, b"name\0".into(), Op::Lookup { name: b"name" }),
+            (opcode::SETATTR, words(&[8]), Op::Setattr { valid: FATTR_SIZE }),
+            (opcode::OPEN, words(&[0o100_000]), Op::Open { flags: 0o100_000 }),
+            (opcode::READ, read, Op::Read { fh: 5, offset: 4096, size: 100, direct: true }),
+            (opcode::READ, cached, Op::Read { fh: 5, offset: 4096, size: 100, direct: false }),
+            (opcode::RELEASE, fields(&[6]), Op::Release { fh: 6 }),
+            (opcode::READDIR, readdir, Op::Readdir { offset: 9, size: 4096 }),
+        ]
+    }
+
+    #[test]
+    fn requests_of_every_sort() {
+        for (opcode, body, op) in samples() {
+            let bytes = request(opcode, &body);
+            let expected = Request { unique: 77, nodeid: 3, uid: 1000, gid: 1001, pid: 42, op };
+            assert_eq!(decode(&bytes), Some(expected));
+            // A newer kernel's has more fields; names have none.
+            if opcode != opcode::LOOKUP {
+                assert_eq!(op_of(&request(opcode, &[&body[..], &[0; 16]].concat())), format!("{op:?}"));
+            }
+            for n in 0..body.len() {
+                assert_eq!(op_of(&request(opcode, &body[..n])), "Malformed", "{opcode} with {n} bytes");
+            }
+            // As long as it says, or nothing in it is to be trusted.
+            for n in IN_HEADER..bytes.len() {
+                assert_eq!(op_of(&bytes[..n]), "Malformed");
+            }
+        }
+        for name in [&b"no end"[..], b"", b"a\0b\0"] {
+            assert_eq!(op_of(&request(opcode::LOOKUP, name)), "Malformed");
+        }
+        for opcode in 0..5000 {
+            let got = op_of(&request(opcode, &[]));
+            let expected = match opcode {
+                opcode::GETATTR => "Getattr".to_owned(),
+                opcode::STATFS => "Statfs".to_owned(),
+                opcode::DESTROY => "Destroy".to_owned(),
+                opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT | opcode::NOTIFY_REPLY => {
+                    "Unanswered".to_owned()
+                }
+                o if samples().iter().any(|s| s.0 == o) => "Malformed".to_owned(),
+                o => format!("Other({o})"),
+            };
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn no_header_no_request() {
+        let whole = request(opcode::FORGET, &[0; 8]);
+        for n in 0..IN_HEADER {
+            assert_eq!(decode(&whole[..n]), None);
+        }
+        // Never an answer to what waits for none, however damaged.
+        assert_eq!(op_of(&whole[..IN_HEADER + 1]), "Unanswered");
+    }
+
+    #[test]
+    fn answers_have_the_kernels_sizes() {
+        assert_eq!(
+            reply_header(9, libc::EACCES, 3),
+            *[&[19, 0, 0, 0][..], &(-13i32).to_ne_bytes(), &9u64.to_ne_bytes()].concat()
+        );
+        assert_eq!(reply_header(1, i32::MIN, 0)[4..8], i32::MIN.to_ne_bytes());
+        let mut out = Vec::new();
+        let flags = init::ASYNC_READ | init::REQUEST_TIMEOUT;
+        InitOut { minor: 40, flags, max_write: 4096, request_timeout: 30 }.put(&mut out);
+        assert_eq!(out.len(), 64);
+        assert_eq!((u32_at(&out, 12), u32_at(&out, 20), u32_at(&out, 32)), (Some(1), Some(4096), Some(1 << 10)));
+        assert_eq!(u32_at(&out, 40), Some(30));
+        let attr = Attr { ino: 2, size: 4096, mode: 0o100_444, nlink: 1, uid: 5, gid: 6, blksize: 4096, time: 7 };
+        let sizes = [(104, 16 + 60), (128, 40 + 60)];
+        for (entry, (size, mode)) in [false, true].into_iter().zip(sizes) {
+            out.clear();
+            if entry {
+                attr.put_entry_out(1, &mut out);
+            } else {
+                attr.put_attr_out(1, &mut out);
+            }
+            assert_eq!((out.len(), u32_at(&out, mode)), (size, Some(0o100_444)));
+            assert_eq!((u32_at(&out, mode + 8), u32_at(&out, mode + 20)), (Some(5), Some(4096)));
+        }
+        out.clear();
+        put_open_out(3, FOPEN_DIRECT_IO, &mut out);
+        assert_eq!(out.len(), 16);
+        out.clear();
+        put_statfs_out(7, &mut out);
+        assert_eq!((out.len(), u64_at(&out, 24), u32_at(&out, 44)), (80, Some(7), Some(255)));
+        let note = invalidate_attr(4);
+        assert_eq!((note.len(), u32_at(&note, 0), u32_at(&note, 4)), (40, Some(40), Some(2)));
+        assert_eq!((u64_at(&note, 8), u64_at(&note, 16), u64_at(&note, 24)), (Some(0), Some(4), Some(u64::MAX)));
+    }
+
+    #[test]
+    fn directory_entries_stop_at_the_limit() {
+        let mut out = Vec::new();
+        assert!(put_dirent(2, 3, 8, b"meminfo", 64, &mut out));
+        assert_eq!(out.len(), 32);
+        assert!(put_dirent(3, 4, 8, b"12345678", 64, &mut out));
+        assert!(!put_dirent(4, 5, 8, b"x", 64, &mut out));
+        assert_eq!((out.len(), &out[56..64]), (64, &b"12345678"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            decode(&bytes);
+        }
+
+        #[test]
+        fn no_body_panics(opcode in 0u32..60, body in proptest::collection::vec(any::<u8>(), 0..120), cut in 0usize..160) {
+            let bytes = request(opcode, &body);
+            prop_assert!(decode(&bytes).is_some());
+            decode(&bytes[..cut.min(bytes.len())]);
+        }
+    }
+}
