@@ -35,6 +35,7 @@ pub mod cgroup;
 pub mod container;
 pub mod error;
 pub(crate) mod exclusive;
+pub mod fuse;
 pub mod host;
 pub mod idmap;
 pub(crate) mod inner_data;
