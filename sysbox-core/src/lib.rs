@@ -40,6 +40,7 @@ pub mod host;
 pub mod idmap;
 pub(crate) mod inner_data;
 pub(crate) mod lock;
+mod monitor;
 pub mod mount;
 pub(crate) mod mountinfo;
 pub mod namespace;

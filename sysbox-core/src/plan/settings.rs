@@ -21,12 +21,17 @@ pub const SKIP_UID_SHIFT: &str = "sysbox.skip-uid-shift";
 /// Destinations of binds of sockets, separated by commas, that are ID-mapped: container root may do there what host root may.
 pub const MAP_SOCKETS: &str = "sysbox.map-sockets";
 
+/// Which nodes of /proc and /sys are the container's own ([`crate::procfs`]): `auto`, the default, is the stored ones, and the live ones
+/// where limits make them differ from the host's; `stored` and `live` are the first only, and both in any case; `off` is neither.
+pub const NODES: &str = "sysbox.nodes";
+
 /// The annotations, and the environment names of the same meaning.
 const NAMES: &[(&str, Option<&str>)] = &[
     (OOM_FLOOR, None),
     (HONOR_CAPS, Some("SYSBOX_HONOR_CAPS")),
     (SKIP_UID_SHIFT, Some("SYSBOX_SKIP_UID_SHIFT")),
     (MAP_SOCKETS, None),
+    (NODES, None),
 ];
 
 /// Names of Sysbox for what this library does not do. Each is refused where it asks for more than the default.
@@ -39,6 +44,17 @@ pub(super) struct Settings {
     pub(super) honor_caps: bool,
     pub(super) unmapped: Vec<PathBuf>,
     pub(super) mapped_sockets: Vec<PathBuf>,
+    pub(super) nodes: NodeMode,
+}
+
+/// Values of [`NODES`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum NodeMode {
+    #[default]
+    Auto,
+    Stored,
+    Live,
+    Off,
 }
 
 /// Reads them, an annotation before the environment. Pure.
@@ -76,7 +92,18 @@ pub(super) fn settings(spec: &oci::Spec) -> Result<Settings> {
         honor_caps: flag(find(HONOR_CAPS))?,
         unmapped: paths(find(SKIP_UID_SHIFT))?,
         mapped_sockets: paths(find(MAP_SOCKETS))?,
+        nodes: node_mode(find(NODES))?,
     })
+}
+
+fn node_mode(found: Option<(String, String)>) -> Result<NodeMode> {
+    match found.as_ref().map(|(name, value)| (name, value.as_str())) {
+        None | Some((_, "auto" | "")) => Ok(NodeMode::Auto),
+        Some((_, "stored")) => Ok(NodeMode::Stored),
+        Some((_, "live")) => Ok(NodeMode::Live),
+        Some((_, "off")) => Ok(NodeMode::Off),
+        Some((name, value)) => Err(Error::invalid(format!("{name}: {value:?} is none of auto, stored, live and off"))),
+    }
 }
 
 fn flag(found: Option<(String, String)>) -> Result<bool> {

@@ -39,6 +39,7 @@ use place::Own;
 use rustix::fs::{open, Mode, OFlags};
 use rustix::time::{clock_gettime, ClockId};
 use scan::Tasks;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -49,7 +50,7 @@ use std::time::Duration;
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What tasks had to wait for (PSI, accounting/psi.rst).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Pressure {
     /// A CPU.
     Cpu,
@@ -62,7 +63,7 @@ pub enum Pressure {
 }
 
 /// A live node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Live {
     /// Memory and swap.

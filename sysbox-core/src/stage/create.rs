@@ -1,7 +1,7 @@
 //! Makes a container and leaves its init waiting for the start.
 
 use super::unit::{self, Holder};
-use super::{birth, hooks, init, launch, tree, Fds};
+use super::{birth, hooks, init, launch, monitor, tree, Fds};
 use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::namespace;
@@ -13,7 +13,7 @@ use crate::sys::clone::Fork;
 use crate::sys::{cred, pidfd};
 use nix::sched::{setns, CloneFlags};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> {
@@ -46,10 +46,11 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
         Fork::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((theirs, leaf, entry, joined));
+    let control = fds.take(Fd::Control);
     // What init needs is init's alone now; the lock stays until this process ends.
     drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
-        furnish(plan, caller, &ours, pid, init.as_fd(), &host_mounts, holder)?;
+        furnish(plan, caller, &ours, (pid, init.as_fd()), &host_mounts, holder, control)?;
         caller.send(&Reply::Done(None), &[])
     });
     if made.is_err() {
@@ -85,10 +86,10 @@ fn furnish(
     plan: &Plan,
     caller: &Channel,
     init: &Channel,
-    pid: i32,
-    pidfd: BorrowedFd<'_>,
+    (pid, pidfd): (i32, BorrowedFd<'_>),
     host_mounts: &File,
     holder: Option<Holder>,
+    control: Option<OwnedFd>,
 ) -> Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
     if plan.join.is_some() {
@@ -118,6 +119,12 @@ fn furnish(
         std::fs::write(of("timens_offsets"), text).op_at("write", of("timens_offsets"))?;
     }
     let root = tree::build(plan, sources, pidfd)?;
+    let mut leaves = Vec::new();
+    if let Some(control) = control {
+        let born = monitor::start(&plan.nodes, plan.cgroup.paths(), plan.maps.root(), (pid, pidfd), control)?;
+        caller.send(&Reply::Monitor(born.pid), &[])?;
+        leaves = born.leaves;
+    }
     let state = OciState {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),
@@ -133,7 +140,9 @@ fn furnish(
         setns(pidfd, CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS).op("setns to the container's namespaces")
     })?;
     tree::pivot(&root)?;
-    init.send(&ToInit::Rooted, &[])?;
+    let (places, leaves): (Vec<_>, Vec<_>) = leaves.into_iter().unzip();
+    init.send(&ToInit::Rooted(places), &leaves.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
+    drop(leaves);
     expect(init, "init", |m| matches!(m, FromInit::Ready))?;
     limit(plan, pid, oom)
 }
