@@ -7,7 +7,7 @@ use common::{poll_until, Guard, Lab};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use sysbox_core::container::MonitorStatus;
-use sysbox_core::procfs::{Kind, Nodes, Origin};
+use sysbox_core::procfs::{Kind, Origin};
 
 const MIB: u64 = 1 << 20;
 
@@ -188,12 +188,9 @@ fn it_can_do_nothing_else() {
     let links: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().collect();
     assert!(links.len() < 24, "{} descriptors", links.len());
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let private: u64 = rollup
-        .lines()
-        .filter(|l| l.starts_with("Private_"))
-        .filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .sum();
+    // What no other process can share: the program's own pages are in the page cache once for all.
+    let line = rollup.lines().find_map(|l| l.strip_prefix("Anonymous:")).unwrap();
+    let private: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
     eprintln!("private memory of the monitor: {private} kB");
     assert!(private < 1024, "{private} kB\n{rollup}");
-    assert!(Nodes::default().iter().count() > 40);
 }
