@@ -178,8 +178,10 @@ impl Container {
             r => r.op_at("connect to", self.dir.socket())?,
         };
         let channel = Channel::new(socket);
+        let line = self.trap_line()?;
+        let line: Vec<_> = line.iter().map(AsFd::as_fd).collect();
         // Without this answer somebody else's start came first, or init is dead.
-        let heard = channel.send(&Start, &[]).and_then(|()| channel.recv::<StartAnswer>());
+        let heard = channel.send(&Start, &line).and_then(|()| channel.recv::<StartAnswer>());
         let ended = || Error::new(Kind::WrongState, format!("cannot start container {}: its init has ended", self.id));
         if !matches!(heard, Ok(Some((StartAnswer::Starting, _)))) {
             self.expect_status(&[Status::Created], "start")?;

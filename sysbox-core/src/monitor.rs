@@ -5,10 +5,14 @@
 //! and through descriptors; it has no capability, a user ID that owns nothing on the host, no file system, and a filter of system calls.
 //! Nothing of the container reaches it but requests to read a file. It never enters a namespace, and waits for nothing but them.
 //!
+//! Where the container's creator asks for nodes in inner containers, it answers trapped calls as well ([`traps`]). Then it is root of the
+//! container, with rights that end there.
+//!
 //! It alone holds the FUSE device: when it dies, readers get an error at once ([`crate::fuse`]), and
 //! [`crate::Container::restart_monitor`] puts another in its place.
 
 mod sandbox;
+mod traps;
 
 use crate::cgroup::Paths;
 use crate::error::{Errno, Result, SysResult};
@@ -19,12 +23,13 @@ use crate::sys::{clone, cred, fd};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use traps::Traps;
 
 /// What a monitor is given.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// The FUSE device.
-    pub(crate) dev: OwnedFd,
+    /// The FUSE device, if there are nodes to serve.
+    pub(crate) dev: Option<OwnedFd>,
     /// The container's init (pidfd).
     pub(crate) init: OwnedFd,
     /// Where others ask whether it answers: a listening socket.
@@ -37,6 +42,18 @@ pub(crate) struct Setup {
     pub(crate) root: (u32, u32),
     /// The nodes; the names of their files are [`file_name`]'s.
     pub(crate) nodes: Vec<Live>,
+    /// What it needs to answer trapped calls, if it is to.
+    pub(crate) traps: Option<Trapped>,
+}
+
+/// Whose calls are trapped.
+#[derive(Debug)]
+pub(crate) struct Trapped {
+    /// Pid of the container's init.
+    pub(crate) init: i32,
+    /// Where the process that does something for a caller is counted to the container's memory: a file that takes 0. `None` if
+    /// memory is not counted.
+    pub(crate) account: Option<OwnedFd>,
 }
 
 /// What it answers to whoever connects to its control socket.
@@ -67,52 +84,63 @@ pub(crate) fn run(setup: Setup, stage: &Channel) -> ! {
 
 #[derive(Debug)]
 struct Monitor {
-    server: Server,
+    server: Option<Server>,
     sources: Sources,
     nodes: Vec<Live>,
     init: OwnedFd,
     control: UnixListener,
+    traps: Option<Traps>,
 }
 
 impl Monitor {
     fn new(setup: Setup, stage: &Channel) -> Result<Self> {
         // Whatever else the stage has open: its line to the caller among it, who waits for that to close.
-        let kept = [setup.dev.as_fd(), setup.init.as_fd(), setup.control.as_fd(), stage.as_fd()];
+        let mut kept = vec![setup.init.as_fd(), setup.control.as_fd(), stage.as_fd()];
+        kept.extend(setup.dev.as_ref().map(AsFd::as_fd));
+        kept.extend(setup.traps.as_ref().and_then(|t| t.account.as_ref()).map(AsFd::as_fd));
         fd::close_all_but(&kept).op("close_range")?;
         cred::set_name(c"sysbox-monitor").op("prctl PR_SET_NAME")?;
         let sources = Sources::open(&setup.cgroups, setup.boottime_offset)?;
         let (uid, gid) = setup.root;
-        sandbox::enter(uid, gid)?;
+        let traps = setup.traps.map(|t| Traps::new(t, setup.init.as_fd())).transpose()?;
+        match traps {
+            Some(_) => sandbox::enter_container(setup.init.as_fd())?,
+            None => sandbox::enter(uid, gid)?,
+        }
         let files = (0..setup.nodes.len()).map(|i| File { name: file_name(i), mode: 0o444 }).collect();
-        let server = Server::new(setup.dev, files, Owner { uid, gid });
+        let server = setup.dev.map(|dev| Server::new(dev, files, Owner { uid, gid }));
         let control = UnixListener::from(setup.control);
-        Ok(Monitor { server, sources, nodes: setup.nodes, init: setup.init, control })
+        Ok(Monitor { server, sources, nodes: setup.nodes, init: setup.init, control, traps })
     }
 
     /// Until the container or the file system has ended.
     fn serve(&mut self) -> Result<()> {
         loop {
-            let wait = self.sources.next_tick().map(|d| Timespec {
+            let ticks = self.sources.next_tick();
+            let wait = ticks.into_iter().chain(self.traps.as_ref().and_then(Traps::next_deadline)).min();
+            let wait = wait.map(|d| Timespec {
                 tv_sec: i64::try_from(d.as_secs()).unwrap_or(60),
                 tv_nsec: d.subsec_nanos().into(),
             });
-            let mut fds = [
-                PollFd::new(&self.server, PollFlags::IN),
-                PollFd::new(&self.init, PollFlags::IN),
-                PollFd::new(&self.control, PollFlags::IN),
-            ];
+            let mut fds = vec![PollFd::new(&self.init, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
+            fds.extend(self.server.as_ref().map(|s| PollFd::new(s, PollFlags::IN)));
+            let first = fds.len();
+            if let Some(traps) = &self.traps {
+                traps.watch(&mut fds);
+            }
             match poll(&mut fds, wait.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e).op("poll"),
             }
-            let [requests, ended, asked] = fds.map(|f| !f.revents().is_empty());
+            let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+            let [ended, asked, requests] = [0, 1, 2].map(|i| i < first && !events[i].is_empty());
             if ended {
                 return Ok(());
             }
             if asked {
                 self.answer();
             }
-            if requests {
+            if let (true, Some(server)) = (requests, &mut self.server) {
                 let (sources, nodes) = (&mut self.sources, &self.nodes);
                 let mut text = |file: usize, reader: crate::fuse::Reader| {
                     let node = *nodes.get(file).ok_or(libc::ENOENT)?;
@@ -120,21 +148,27 @@ impl Monitor {
                     sources.render(node, Some(reader.pid), &mut out).map_err(|e| e.errno())?;
                     Ok(out)
                 };
-                if self.server.serve(&mut text)? == Progress::Ended {
+                if server.serve(&mut text)? == Progress::Ended {
                     return Ok(());
                 }
+            }
+            if let Some(traps) = &mut self.traps {
+                traps.serve(&events[first..], &mut self.sources);
             }
             self.sources.tick();
         }
     }
 
     /// Whoever asks is on the host: the socket lies in the state directory.
-    fn answer(&self) {
+    fn answer(&mut self) {
         if let Ok(socket) = rustix::net::accept_with(
             &self.control,
             rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
         ) {
             let _ = rustix::net::send(&socket, ALIVE, rustix::net::SendFlags::NOSIGNAL);
+            if let Some(traps) = &mut self.traps {
+                traps.connected(socket);
+            }
         }
     }
 }

@@ -29,7 +29,12 @@ pub(crate) fn own() -> Result<Vec<Entry>> {
 pub(crate) fn read(path: &Path) -> Result<Vec<Entry>> {
     // Bytes: a path in it need not be UTF-8, and such a line must not hide the others.
     let bytes = std::fs::read(path).op_at("read", path)?;
-    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect())
+    Ok(parse_all(&String::from_utf8_lossy(&bytes)))
+}
+
+/// The mounts of such a file.
+pub(crate) fn parse_all(text: &str) -> Vec<Entry> {
+    text.lines().filter_map(parse).collect()
 }
 
 fn parse(line: &str) -> Option<Entry> {

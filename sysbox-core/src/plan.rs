@@ -18,6 +18,7 @@ mod settings;
 mod show;
 #[cfg(test)]
 mod tests;
+pub(crate) mod traps;
 
 use crate::cgroup;
 use crate::idmap::Maps;
@@ -31,7 +32,7 @@ use std::path::PathBuf;
 
 pub use check::{default_paths, given_maps, requested_maps};
 pub use process::process_for_exec;
-pub use settings::{HONOR_CAPS, MAP_SOCKETS, NODES, OOM_FLOOR, SKIP_UID_SHIFT};
+pub use settings::{HONOR_CAPS, MAP_SOCKETS, NESTED_NODES, NODES, OOM_FLOOR, SKIP_UID_SHIFT};
 
 /// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
 /// format, and is read by a stage of the same build only.
@@ -260,6 +261,9 @@ pub struct Process {
     pub apparmor: Option<String>,
     /// SELinux label to run with.
     pub selinux: Option<String>,
+    /// Seccomp program that hands some calls to the container's monitor, for nodes in inner containers; installed before the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traps: Option<Filter>,
     /// Seccomp program; `None`: no filter.
     pub seccomp: Option<Filter>,
 }

@@ -64,6 +64,8 @@ pub(crate) struct Relive {
     pub(crate) init: i32,
     /// Host IDs of the container's root.
     pub(crate) root: (u32, u32),
+    /// It serves traps too.
+    pub(crate) traps: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,6 +94,8 @@ pub(crate) enum Fd {
     Init,
     /// Where a monitor is asked whether it answers.
     Control,
+    /// A connection to the monitor, which takes the listener of the traps.
+    Monitor,
 }
 
 /// Stage to caller.
@@ -127,7 +131,7 @@ pub(crate) enum FromInit {
     Failed(Error),
 }
 
-/// Whoever starts the container, to init.
+/// Whoever starts the container, to init. A connection to the monitor comes along if there are traps.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start;
 

@@ -242,7 +242,7 @@ impl Runtime {
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
         fds.push((Fd::Listener, listen(dir, "init.sock")?));
-        if !record.live.is_empty() {
+        if record.monitored() {
             fds.push((Fd::Control, listen(dir, MONITOR_SOCKET)?));
         }
         fds.push((Fd::Lock, lock));
@@ -390,6 +390,7 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         inner_data: inner_data(plan),
         cgroup: plan.cgroup.paths(),
         live: plan.nodes.iter().filter(|n| n.live().is_some()).cloned().collect(),
+        traps: plan.process.traps.is_some(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })

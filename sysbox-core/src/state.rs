@@ -89,8 +89,18 @@ pub(crate) struct Record {
     /// Live nodes: those that a monitor serves.
     #[serde(default)]
     pub(crate) live: Vec<Leaf>,
+    /// Its programs have calls trapped, which its monitor serves.
+    #[serde(default)]
+    pub(crate) traps: bool,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
+}
+
+impl Record {
+    /// It has a monitor.
+    pub(crate) fn monitored(&self) -> bool {
+        self.traps || !self.live.is_empty()
+    }
 }
 
 /// A process that cannot be mistaken for another that got its number later.

@@ -61,6 +61,7 @@ impl Container {
             root: record.maps.root(),
         };
         fds.push((Fd::Init, pidfd));
+        fds.extend(self.trap_line()?.map(|line| (Fd::Monitor, line)));
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
         let reply = stage.reply();
         stage.finish();

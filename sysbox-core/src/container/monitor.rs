@@ -3,10 +3,10 @@
 use super::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::monitor::ALIVE;
-use crate::procfs::{Leaf, NodeState};
+use crate::procfs::NodeState;
 use crate::protocol::{Fd, Look, Relive, Reply, Work};
 use crate::runtime::listen;
-use crate::state::{Init, StateDir, Status, MONITOR_SOCKET};
+use crate::state::{Init, Record, StateDir, Status, MONITOR_SOCKET};
 use crate::sys::pidfd;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -32,7 +32,7 @@ pub enum MonitorStatus {
 impl Container {
     /// Asks the monitor whether it serves; waits up to a second for the answer.
     pub fn monitor(&self) -> MonitorStatus {
-        if self.live().is_empty() || self.pid().is_none() {
+        if !self.monitored() || self.pid().is_none() {
             return MonitorStatus::None;
         }
         let Some(monitor) = self.dir.monitor().filter(Init::alive) else { return MonitorStatus::Dead };
@@ -45,17 +45,31 @@ impl Container {
         }
     }
 
-    fn ping(&self) -> Option<()> {
+    /// A connection to a monitor that answers.
+    fn ping(&self) -> Option<UnixStream> {
         let handle = std::fs::File::open(self.dir.path()).ok()?;
         let path = format!("/proc/self/fd/{}/{MONITOR_SOCKET}", handle.as_raw_fd());
         let mut socket = UnixStream::connect(path).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).ok()?;
         let mut answer = vec![0; ALIVE.len()];
-        socket.read_exact(&mut answer).ok().filter(|()| answer == ALIVE)
+        socket.read_exact(&mut answer).ok().filter(|()| answer == ALIVE)?;
+        Some(socket)
     }
 
-    fn live(&self) -> &[Leaf] {
-        self.found.record.as_ref().map(|r| r.live.as_slice()).unwrap_or_default()
+    fn monitored(&self) -> bool {
+        self.found.record.as_ref().is_some_and(Record::monitored)
+    }
+
+    /// Where a program that is to be run leaves the listener of its traps, if it is to have any.
+    pub(super) fn trap_line(&self) -> Result<Option<OwnedFd>> {
+        if !self.record()?.traps {
+            return Ok(None);
+        }
+        self.mend_monitor();
+        let socket = self.ping().ok_or_else(|| {
+            Error::new(Kind::Busy, "the container's monitor, which is to serve its trapped calls, does not answer")
+        })?;
+        Ok(Some(socket.into()))
     }
 
     /// Puts another monitor in the place of one that is stuck or dead, which is killed, without the container's noticing but for
@@ -65,7 +79,7 @@ impl Container {
     /// [`Kind::WrongState`] unless the container is created, running or paused; the new monitor cannot be started, or the container has made its
     /// /proc something that files cannot be put in ([`Kind::Busy`] if a file system of its own hangs).
     pub fn restart_monitor(&self) -> Result<()> {
-        if self.live().is_empty() {
+        if !self.monitored() {
             return Ok(());
         }
         self.expect_status(&[Status::Created, Status::Running, Status::Paused], "restart the monitor of")?;
@@ -85,8 +99,13 @@ impl Container {
         let _ = std::fs::remove_file(self.dir.path().join(MONITOR_SOCKET));
         let fds: Vec<(Fd, OwnedFd)> =
             vec![(Fd::Init, pidfd.try_clone().op("dup")?), (Fd::Control, listen(&self.dir, MONITOR_SOCKET)?)];
-        let work =
-            Relive { leaves: record.live.clone(), cgroups: record.cgroup.clone(), init, root: record.maps.root() };
+        let work = Relive {
+            leaves: record.live.clone(),
+            cgroups: record.cgroup.clone(),
+            init,
+            root: record.maps.root(),
+            traps: record.traps,
+        };
         let mut stage = self.runtime.spawn(Work::Monitor(Box::new(work)), fds)?;
         let result = loop {
             match stage.reply() {
@@ -113,7 +132,7 @@ impl Container {
     /// As [`Container::restart_monitor`], by the way of a call that does something else: a monitor that is dead or stopped is
     /// replaced, at the cost of a look at two files if it is neither.
     pub(super) fn mend_monitor(&self) {
-        if self.live().is_empty() || self.dir.monitor().is_some_and(|m| m.alive() && !m.stopped()) {
+        if !self.monitored() || self.dir.monitor().is_some_and(|m| m.alive() && !m.stopped()) {
             return;
         }
         if let Err(e) = self.restart_monitor() {

@@ -1,7 +1,7 @@
 //! The program: its identity, limits, capabilities and system call filter.
 
 use super::settings::{settings, Settings};
-use super::{capabilities, Filter, Process};
+use super::{capabilities, traps, Filter, Process};
 use crate::error::{Error, Kind, Result};
 use crate::idmap::Maps;
 use crate::{mount, seccomp};
@@ -90,6 +90,7 @@ pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) 
         oom_floor: (cx.memory_limited || cx.settings.oom_floor) && cx.can_lower_oom,
         apparmor,
         selinux: p.selinux_label().clone().filter(|s| !s.is_empty()),
+        traps: traps::plan(cx.settings, cx.spec.linux().as_ref())?,
         seccomp: filter,
         args,
     })

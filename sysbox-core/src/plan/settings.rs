@@ -25,6 +25,10 @@ pub const MAP_SOCKETS: &str = "sysbox.map-sockets";
 /// where limits make them differ from the host's; `stored` and `live` are the first only, and both in any case; `off` is neither.
 pub const NODES: &str = "sysbox.nodes";
 
+/// `true`: mounts of proc and sysfs that are made inside carry the nodes too, and sysinfo(2) follows the limits. It costs a monitor, and
+/// the container's programs the right to a seccomp listener of their own.
+pub const NESTED_NODES: &str = "sysbox.nested-nodes";
+
 /// The annotations, and the environment names of the same meaning.
 const NAMES: &[(&str, Option<&str>)] = &[
     (OOM_FLOOR, None),
@@ -32,6 +36,7 @@ const NAMES: &[(&str, Option<&str>)] = &[
     (SKIP_UID_SHIFT, Some("SYSBOX_SKIP_UID_SHIFT")),
     (MAP_SOCKETS, None),
     (NODES, None),
+    (NESTED_NODES, None),
 ];
 
 /// Names of Sysbox for what this library does not do. Each is refused where it asks for more than the default.
@@ -45,6 +50,7 @@ pub(super) struct Settings {
     pub(super) unmapped: Vec<PathBuf>,
     pub(super) mapped_sockets: Vec<PathBuf>,
     pub(super) nodes: NodeMode,
+    pub(super) nested_nodes: bool,
 }
 
 /// Values of [`NODES`].
@@ -87,12 +93,18 @@ pub(super) fn settings(spec: &oci::Spec) -> Result<Settings> {
         let value = env.iter().rev().find_map(|e| e.strip_prefix(name)?.strip_prefix('='))?;
         Some((name.to_owned(), value.to_owned()))
     };
+    let nodes = node_mode(find(NODES))?;
+    let nested_nodes = flag(find(NESTED_NODES))?;
+    if nested_nodes && nodes == NodeMode::Off {
+        return Err(Error::invalid(format!("annotation {NESTED_NODES} asks for more of what {NODES} turns off")));
+    }
     Ok(Settings {
         oom_floor: flag(find(OOM_FLOOR))?,
         honor_caps: flag(find(HONOR_CAPS))?,
         unmapped: paths(find(SKIP_UID_SHIFT))?,
         mapped_sockets: paths(find(MAP_SOCKETS))?,
-        nodes: node_mode(find(NODES))?,
+        nodes,
+        nested_nodes,
     })
 }
 
@@ -145,6 +157,7 @@ mod tests {
     fn an_image_cannot_ask_for_what_the_host_must_decide() {
         assert!(of(json!({}), &["SYSBOX_MAP_SOCKETS=/s"]).is_err());
         assert!(of(json!({}), &["SYSBOX_OOM_FLOOR=TRUE"]).is_err());
+        assert!(of(json!({}), &["SYSBOX_NESTED_NODES=TRUE"]).is_err());
         assert_eq!(of(json!({MAP_SOCKETS: "/s"}), &[]).unwrap().mapped_sockets, [Path::new("/s")]);
     }
 

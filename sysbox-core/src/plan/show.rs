@@ -47,6 +47,12 @@ impl fmt::Display for Plan {
         let (live, stored) = (count(|k| matches!(k, Kind::Live(_))), count(|k| matches!(k, Kind::Stored { .. })));
         let rest = self.nodes.len() - live - stored;
         writeln!(f, "nodes       {live} live; {stored} stored, where the kernel refuses to be written; {rest} empty")?;
+        if self.process.traps.is_some() {
+            writeln!(
+                f,
+                "            also on proc and sysfs mounted inside, by a monitor that has mount and sysinfo trapped"
+            )?;
+        }
         for (path, value) in &self.sysctls {
             writeln!(f, "sysctl      {} = {value}", path.display())?;
         }

@@ -28,6 +28,7 @@ mod memory;
 mod place;
 mod scan;
 mod stat;
+mod sysinfo;
 
 use crate::cgroup::Paths;
 use crate::error::{Result, SysResult};
@@ -240,6 +241,21 @@ impl Sources {
             }
         }
         Ok(())
+    }
+
+    /// What sysinfo(2) returns on a 64-bit machine, for this reader: the structure's bytes.
+    ///
+    /// # Errors
+    /// As for [`Sources::render`].
+    pub fn sysinfo(&mut self, reader: Option<u32>) -> io::Result<Vec<u8>> {
+        let (mut meminfo, mut loadavg) = (Vec::new(), Vec::new());
+        self.render(Live::Meminfo, reader, &mut meminfo)?;
+        self.render(Live::Loadavg, reader, &mut loadavg)?;
+        let uptime = now().as_nanos() as i128 + i128::from(self.boottime_offset);
+        // As the kernel does: a second that has begun counts.
+        let uptime = u64::try_from((uptime.max(0) + 999_999_999) / 1_000_000_000).unwrap_or(0);
+        let text = String::from_utf8_lossy;
+        Ok(sysinfo::structure(&text(&meminfo), &text(&loadavg), uptime))
     }
 
     /// Whether there is such a node on this host, for this container. All but `/proc/pressure/*` always are there.

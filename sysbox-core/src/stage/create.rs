@@ -121,7 +121,9 @@ fn furnish(
     let root = tree::build(plan, sources, pidfd)?;
     let mut leaves = Vec::new();
     if let Some(control) = control {
-        let born = monitor::start(&plan.nodes, plan.cgroup.paths(), plan.maps.root(), (pid, pidfd), control)?;
+        let traps = plan.process.traps.is_some();
+        let (nodes, root) = (&plan.nodes, plan.maps.root());
+        let born = monitor::start(nodes, plan.cgroup.paths(), root, (pid, pidfd), control, traps)?;
         caller.send(&Reply::Monitor(born.pid), &[])?;
         leaves = born.leaves;
     }

@@ -133,5 +133,6 @@ fn prepare(e: &Exec, entry: Entry, cgroup_ns: File, proc: Option<Root>, mut fds:
         pty::control(slave.as_fd()).op("take the controlling terminal")?;
         launch::use_terminal(&slave, &mut streams)?;
     }
-    launch::Prepared::new(&e.process, labels, streams)
+    let line = fds.take(Fd::Monitor);
+    launch::Prepared::new(&e.process, labels, streams).map(|p| p.trapped_by(line))
 }

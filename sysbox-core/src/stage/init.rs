@@ -52,8 +52,9 @@ pub(super) fn main(
     };
     // While the stage and its caller finish. What goes wrong is told at the start.
     ready.nodes = attach_nodes(plan, std::mem::take(&mut ready.live));
-    let Ok(starter) = await_start(&listener) else { clone::exit_now(1) };
+    let Ok((starter, line)) = await_start(&listener) else { clone::exit_now(1) };
     drop(listener);
+    ready.prepared = ready.prepared.trapped_by(line);
     let (e, starter) = run(plan, ready, starter);
     if let Some(starter) = starter {
         let _ = starter.send(&StartAnswer::Failed(e.in_stage(Stage::Init)), &[]);
@@ -215,15 +216,16 @@ fn console(root: &Root, plan: &Plan, fds: &mut Fds, streams: &mut Vec<(i32, Owne
     launch::use_terminal(&slave, streams)
 }
 
-fn await_start(listener: &UnixListener) -> Result<Channel> {
+/// Also a connection to the monitor, if the starter has sent one.
+fn await_start(listener: &UnixListener) -> Result<(Channel, Option<OwnedFd>)> {
     loop {
         let (socket, _) = listener.accept().op("accept")?;
         let channel = Channel::new(socket);
         // Somebody who hangs up without a word has only looked whether we are there.
-        if let Ok(Some((Start, _))) = channel.recv::<Start>() {
+        if let Ok(Some((Start, fds))) = channel.recv::<Start>() {
             // One that has died since has started nothing.
             if channel.send(&StartAnswer::Starting, &[]).is_ok() {
-                return Ok(channel);
+                return Ok((channel, fds.into_iter().next()));
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result, SysResult};
 use crate::mount::{Node, Root};
 use crate::plan::{Caps, Filter, Process};
 use crate::process::{home_in, look_up, LookupError, DEFAULT_PATH};
-use crate::sys::channel::Channel;
+use crate::sys::channel::{self, Channel};
 use crate::sys::cred::{self, CapSets};
 use crate::sys::{fd, pty, seccomp};
 use nix::unistd::{access, AccessFlags};
@@ -25,6 +25,8 @@ pub(super) struct Prepared {
     cwd: OwnedFd,
     labels: Labels,
     streams: Vec<(i32, OwnedFd)>,
+    /// To the monitor.
+    line: Option<OwnedFd>,
 }
 
 impl Prepared {
@@ -33,7 +35,12 @@ impl Prepared {
         let program = find(p, &root)?;
         // The working directory exists afterwards, as with runc.
         let cwd = root.make(&p.cwd, Node::Dir).map_err(|e| e.within("process.cwd"))?;
-        Ok(Prepared { program, cwd, labels, streams })
+        Ok(Prepared { program, cwd, labels, streams, line: None })
+    }
+
+    /// Where the listener of its traps goes.
+    pub(super) fn trapped_by(self, line: Option<OwnedFd>) -> Self {
+        Prepared { line, ..self }
     }
 }
 
@@ -165,13 +172,17 @@ fn try_launch(p: &Process, prepared: Prepared, report: &mut Option<OwnedFd>) -> 
     // Before the identity changes, root may enter what the user may not; the other way round for a private home.
     let early = rustix::process::fchdir(&prepared.cwd);
     drop((prepared.cwd, prepared.labels));
-    number_streams(prepared.streams, report)?;
+    let mut line = prepared.line;
+    number_streams(prepared.streams, report.as_mut().into_iter().chain(&mut line).collect())?;
     if early.is_ok() {
         inside()?;
     }
     // They are for the program: what was opened and read before may need more. A filter may forbid the call.
     for &(resource, soft, hard) in &p.rlimits {
         cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
+    }
+    if let Some(traps) = &p.traps {
+        trap(traps, line)?;
     }
     // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and the user may lose it just now.
     if !p.no_new_privs {
@@ -227,6 +238,22 @@ fn environment(p: &Process) -> Vec<String> {
     env
 }
 
+/// From here on the monitor answers some calls of this process, and of all that come from it.
+fn trap(f: &Filter, line: Option<OwnedFd>) -> Result<()> {
+    let line = line.ok_or_else(|| Error::new(Kind::Protocol, "no connection to the container's monitor"))?;
+    let listener = seccomp::install(&f.program, f.flags).map_err(|e| {
+        let errno = e.raw_os_error().unwrap_or(libc::EIO);
+        let e = Error::sys("install the seccomp filter of nested nodes", errno);
+        if errno == libc::EINVAL {
+            e.hint("it needs Linux 5.19")
+        } else {
+            e
+        }
+    })?;
+    let listener = listener.ok_or_else(|| Error::new(Kind::Protocol, "traps without a listener"))?;
+    channel::send_fd(line.as_fd(), listener.as_fd()).op("send the listener to the container's monitor")
+}
+
 fn filter(f: Option<&Filter>) -> Result<()> {
     match f {
         Some(f) => seccomp::install(&f.program, f.flags).map(drop).op("install the seccomp filter"),
@@ -262,23 +289,32 @@ fn identity(p: &Process) -> Result<()> {
     }
 }
 
-/// Puts every stream on its number and closes everything else but `report`, which moves out of the way and closes on exec.
-fn number_streams(streams: Vec<(i32, OwnedFd)>, report: &mut Option<OwnedFd>) -> Result<()> {
+/// Puts every stream on its number and closes everything else but `kept`, which move out of the way and close on exec.
+fn number_streams(streams: Vec<(i32, OwnedFd)>, kept: Vec<&mut OwnedFd>) -> Result<()> {
     let top = streams.iter().map(|(n, _)| *n).max().unwrap_or(2).max(2);
     // First out of the way of all numbers, or one would overwrite another.
     let out = |s: &OwnedFd| fd::dup_above(s.as_fd(), top + 1).op("dup");
-    let kept = report.as_ref().map(out).transpose()?;
+    let mut numbers = Vec::new();
+    for fd in kept {
+        let new = out(fd)?;
+        numbers.push(new.as_raw_fd() as u32);
+        // Closed below, by its number.
+        std::mem::forget(std::mem::replace(fd, new));
+    }
+    numbers.sort_unstable();
     let high = streams.iter().map(|(n, s)| Ok((*n, out(s)?))).collect::<Result<Vec<_>>>()?;
     for (n, s) in &high {
         fd::dup_to(s.as_fd(), *n).op("dup2")?;
     }
     let unused: Vec<u32> = (0..=top).filter(|n| !high.iter().any(|(m, _)| m == n)).map(|n| n as u32).collect();
-    let keep = kept.as_ref().map_or(u32::MAX, |k| k.as_raw_fd() as u32);
     // From here on the numbers say what is open. Their former owners in this process are never dropped.
-    std::mem::forget((high, streams, std::mem::replace(report, kept)));
-    unused
-        .into_iter()
-        .map(|n| (n, n))
-        .chain([(top as u32 + 1, keep - 1), (keep.saturating_add(1), u32::MAX)])
-        .try_for_each(|(from, to)| fd::close_range(from, to).op("close_range"))
+    std::mem::forget((high, streams));
+    let mut ranges: Vec<(u32, u32)> = unused.into_iter().map(|n| (n, n)).collect();
+    let mut from = top as u32 + 1;
+    for n in numbers {
+        ranges.push((from, n - 1));
+        from = n + 1;
+    }
+    ranges.push((from, u32::MAX));
+    ranges.into_iter().try_for_each(|(from, to)| fd::close_range(from, to).op("close_range"))
 }

@@ -1,10 +1,10 @@
 //! Gives a container its monitor, and another where that has died.
 
 use super::{tree, Fds};
-use crate::cgroup::Paths;
+use crate::cgroup::{Paths, Version};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::fuse;
-use crate::monitor::{self, Setup};
+use crate::monitor::{self, Setup, Trapped};
 use crate::mount::{self, Copyable, Root};
 use crate::mountinfo;
 use crate::procfs::{self, attach, Leaf};
@@ -40,9 +40,17 @@ pub(super) fn start(
     root: (u32, u32),
     (init, init_fd): (i32, BorrowedFd<'_>),
     control: OwnedFd,
+    traps: bool,
 ) -> Result<Born> {
     let (places, nodes): (Vec<_>, Vec<_>) = leaves.iter().enumerate().filter_map(|(i, l)| Some((i, l.live()?))).unzip();
-    let (dev, files) = fuse::mount(attach::LIVE_SOURCE)?;
+    let (dev, files) = match nodes.is_empty() {
+        true => (None, None),
+        false => fuse::mount(attach::LIVE_SOURCE).map(|(dev, files)| (Some(dev), Some(files)))?,
+    };
+    let traps = match traps {
+        true => Some(Trapped { init, account: account(&cgroups, init)? }),
+        false => None,
+    };
     let setup = Setup {
         dev,
         init: init_fd.try_clone_to_owned().op("dup")?,
@@ -51,6 +59,7 @@ pub(super) fn start(
         boottime_offset: boottime_offset(init)?,
         root,
         nodes,
+        traps,
     };
     let (ours, theirs) = Channel::pair()?;
     let (pid, pidfd) = match clone::fork(0, None).op("fork the monitor")? {
@@ -66,7 +75,7 @@ pub(super) fn start(
         .limit_wait(PATIENCE)
         .and_then(|()| ours.expect::<std::result::Result<(), Error>>("the monitor"))
         .and_then(|(ready, _)| ready)
-        .and_then(|()| copies(files, &places));
+        .and_then(|()| files.map_or(Ok(Vec::new()), |files| copies(files, &places)));
     match served {
         Ok(leaves) => Ok(Born { pid, pidfd, leaves }),
         Err(e) => {
@@ -87,6 +96,22 @@ fn copies(files: OwnedFd, places: &[usize]) -> Result<Vec<(usize, OwnedFd)>> {
         Ok((*place, mount::clone_fd(file.op_at("open", &name)?.as_fd(), false)?))
     };
     places.iter().enumerate().map(copy).collect()
+}
+
+/// Where what is done on behalf of a container is counted to its memory. Opened by the host's root, whose right to write it goes with the
+/// descriptor.
+fn account(cgroups: &Paths, init: i32) -> Result<Option<OwnedFd>> {
+    let Some(node) = cgroups.node("memory") else { return Ok(None) };
+    let open = |dir: BorrowedFd<'_>, name: &str| {
+        rustix::fs::openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).op_at("open", name)
+    };
+    match node.version {
+        Version::V1 => open(rustix::fs::CWD, &node.dir.join("tasks").to_string_lossy()).map(Some),
+        Version::V2 => {
+            let dir = cgroups.open_exec_unified(init as u32)?;
+            dir.map(|d| open(d.as_fd(), "cgroup.procs")).transpose()
+        }
+    }
 }
 
 /// Of the time namespace of init, or of the one that it will enter.
@@ -112,7 +137,7 @@ pub(super) fn restart(caller: &Channel, work: &Relive, mut fds: Fds) -> Result<(
     let lost = || Error::new(Kind::Protocol, "a monitor without its descriptors");
     let (init, control) = (fds.take(Fd::Init).ok_or_else(lost)?, fds.take(Fd::Control).ok_or_else(lost)?);
     tree::leave_host()?;
-    let born = start(&work.leaves, work.cgroups.clone(), work.root, (work.init, init.as_fd()), control)?;
+    let born = start(&work.leaves, work.cgroups.clone(), work.root, (work.init, init.as_fd()), control, work.traps)?;
     caller.send(&Reply::Monitor(born.pid), &[])?;
     let attached = replace(&work.leaves, &born.leaves, init.as_fd());
     if attached.is_err() {

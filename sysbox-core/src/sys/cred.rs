@@ -232,3 +232,45 @@ pub(crate) fn reset_fs_identity() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Sets real, effective and saved IDs, those for file access, and the supplementary groups, while the permitted capabilities stay
+/// what they are. The effective ones may be gone.
+pub(crate) fn take_identity(uid: [u32; 4], gid: [u32; 4], groups: &[u32]) -> io::Result<()> {
+    set_keepcaps(true)?;
+    // SAFETY: the slice is valid for its length; the raw call avoids glibc's broadcast to other threads.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    // SAFETY: integer arguments only.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid[0], gid[1], gid[2]) })?;
+    // SAFETY: integer arguments only. It returns the former ID; whether it took is checked below.
+    unsafe { libc::setfsgid(gid[3]) };
+    // SAFETY: integer arguments only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid[0], uid[1], uid[2]) })?;
+    // SAFETY: an invalid ID changes nothing and returns the current one.
+    let now = unsafe { (libc::setfsuid(uid[3]), libc::setfsuid(u32::MAX) as u32, libc::setfsgid(u32::MAX) as u32) };
+    if (now.1, now.2) != (uid[3], gid[3]) {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
+    }
+    Ok(())
+}
+
+/// `PR_SET_PDEATHSIG`: this process is killed when its parent ends. The kernel forgets it at every change of identity.
+pub(crate) fn die_with_parent() -> io::Result<()> {
+    // SAFETY: integer arguments only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) }.into())
+}
+
+/// SIGALRM for this process in so many seconds, which kills it.
+pub(crate) fn alarm(seconds: u32) {
+    // SAFETY: integer arguments only; signals have their default action.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// The hard limit of a resource of this process.
+pub(crate) fn hard_limit(resource: u32) -> io::Result<u64> {
+    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `now` outlives the call; no new limit is given.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), std::ptr::addr_of_mut!(now))
+    })?;
+    Ok(now.rlim_max)
+}

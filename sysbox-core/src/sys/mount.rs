@@ -1,4 +1,4 @@
-//! mount_setattr(2), which neither nix nor rustix has.
+//! mount_setattr(2), which neither nix nor rustix has, and mount(2) and move_mount(2) with whatever arguments.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -33,6 +33,44 @@ pub(crate) fn mount_setattr(
             std::mem::size_of_val(&attr),
         )
     };
+    if r < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The most that mount(2) takes of its `data`.
+pub(crate) const DATA: usize = 4096;
+
+/// mount(2) as it is.
+pub(crate) fn mount(
+    source: Option<&CStr>,
+    target: &CStr,
+    fstype: &CStr,
+    flags: u64,
+    data: Option<&[u8; DATA]>,
+) -> io::Result<()> {
+    // SAFETY: strings end with NUL bytes, `data` is as large as the kernel reads at most, and all outlive the call.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_mount,
+            source.map_or(std::ptr::null(), CStr::as_ptr),
+            target.as_ptr(),
+            fstype.as_ptr(),
+            flags,
+            data.map_or(std::ptr::null(), |d| d.as_ptr()),
+        )
+    };
+    if r < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// move_mount(2) of something open as it is. `to` may be AT_FDCWD or any number.
+pub(crate) fn move_mount(from: BorrowedFd<'_>, to: i32, path: &CStr, flags: u32) -> io::Result<()> {
+    // SAFETY: strings that end with NUL bytes and outlive the call.
+    let r = unsafe { libc::syscall(libc::SYS_move_mount, from.as_raw_fd(), c"".as_ptr(), to, path.as_ptr(), flags) };
     if r < 0 {
         return Err(io::Error::last_os_error());
     }

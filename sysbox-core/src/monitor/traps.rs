@@ -1,0 +1,222 @@
+//! Answers to trapped calls: mounts of proc and sysfs made inside get the container's nodes, and sysinfo(2) its figures.
+//!
+//! Nothing is decided here about what a caller may do. A call that has nothing to do with nodes goes on in the kernel as if there
+//! were no filter. For one that mounts a procfs or sysfs, a child of the monitor becomes what the caller is ([`act`]), makes the
+//! same call and gives the kernel's answer back; then it puts nodes onto what was mounted. Whenever something is not as it should
+//! be the call goes on in the kernel: the mount is made then, without nodes.
+//!
+//! All that may wait for the container is done by that child: its memory may be a file of a file system that does not answer. The monitor
+//! receives, forks, and gives the answer, which is the child's exit status. A child that takes too long is killed, and the
+//! caller gets an error. One that cannot even be killed, since it waits in a file system, is left alone, and from a number of those
+//! on nothing is done for the container's callers any more.
+
+mod act;
+mod caller;
+
+use super::Trapped;
+use crate::error::{Result, SysResult};
+use crate::plan::traps::FROM_DESCRIPTOR;
+use crate::procfs::live::Sources;
+use crate::seccomp::Arch;
+use crate::sys::channel;
+use crate::sys::clone::{self, Fork};
+use crate::sys::pidfd::{self, Exit};
+use crate::sys::seccomp::{self, Answer, Notification};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long a call may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Calls that are served at a time; others wait in the kernel.
+const CALLS: usize = 16;
+/// Children that cannot be killed, from which on all calls are left to the kernel.
+const STUCK: usize = 32;
+/// Connections over which a listener may still come.
+const CONNECTIONS: usize = 128;
+/// Listeners: one for each program that was run by exec and has processes left.
+const LISTENERS: usize = super::sandbox::DESCRIPTORS_WITH_TRAPS as usize / 2;
+
+/// A child's exit status that is no errno: the kernel is to make the call.
+const CONTINUE: i32 = 255;
+
+/// What the traps of one container need.
+#[derive(Debug)]
+pub(super) struct Traps {
+    host: Host,
+    connections: Vec<OwnedFd>,
+    listeners: Vec<Rc<OwnedFd>>,
+    calls: Vec<Call>,
+}
+
+/// What a child needs of the host; it closes all of it before it enters a namespace of the container.
+#[derive(Debug)]
+struct Host {
+    /// The host's procfs.
+    proc: OwnedFd,
+    /// The container's init (pidfd), and its number.
+    init: OwnedFd,
+    init_pid: i32,
+    account: Option<OwnedFd>,
+}
+
+/// A call that is being served.
+#[derive(Debug)]
+struct Call {
+    listener: Rc<OwnedFd>,
+    id: u64,
+    child: OwnedFd,
+    /// `None`: it has been answered, and the child killed.
+    deadline: Option<Instant>,
+}
+
+/// What is to be done, as far as the call's registers tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Request {
+    Mount,
+    MoveMount,
+    /// With what is to be written to the caller's memory.
+    Sysinfo(Vec<u8>),
+}
+
+impl Traps {
+    /// To be called while the host's /proc can be opened.
+    pub(super) fn new(trapped: Trapped, init: BorrowedFd<'_>) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let proc = rustix::fs::open("/proc", flags, Mode::empty()).op_at("open", "/proc")?;
+        let init = init.try_clone_to_owned().op("dup")?;
+        let host = Host { proc, init, init_pid: trapped.init, account: trapped.account };
+        Ok(Traps { host, connections: Vec::new(), listeners: Vec::new(), calls: Vec::new() })
+    }
+
+    /// Whoever has connected to the monitor may leave a listener.
+    pub(super) fn connected(&mut self, socket: OwnedFd) {
+        if self.connections.len() >= CONNECTIONS {
+            self.connections.remove(0);
+        }
+        self.connections.push(socket);
+    }
+
+    /// Adds what is to be waited for.
+    pub(super) fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+        fds.extend(self.calls.iter().map(|c| PollFd::new(&c.child, PollFlags::IN)));
+        fds.extend(self.connections.iter().map(|c| PollFd::new(c, PollFlags::IN)));
+        // That nobody is left to make a call is said in any case.
+        let wanted = if self.active() < CALLS { PollFlags::IN } else { PollFlags::empty() };
+        fds.extend(self.listeners.iter().map(|l| PollFd::from_borrowed_fd(l.as_fd(), wanted)));
+    }
+
+    fn active(&self) -> usize {
+        self.calls.iter().filter(|c| c.deadline.is_some()).count()
+    }
+
+    /// How long until a call takes too long.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let first = self.calls.iter().filter_map(|c| c.deadline).min()?;
+        Some(first.saturating_duration_since(Instant::now()))
+    }
+
+    /// Does what there is to do; `events` are those of what [`Traps::watch`] has added.
+    pub(super) fn serve(&mut self, events: &[PollFlags], sources: &mut Sources) {
+        let mut events = events.iter();
+        let mut next = || events.next().copied().unwrap_or(PollFlags::empty());
+        self.calls.retain_mut(|c| next().is_empty() || !c.ended());
+        let listeners = &mut self.listeners;
+        let known = listeners.len();
+        self.connections.retain(|c| next().is_empty() || !take_listener(c, listeners));
+        let told: Vec<PollFlags> = (0..known).map(|_| next()).collect();
+        for (i, told) in told.iter().enumerate() {
+            if told.contains(PollFlags::IN) && self.active() < CALLS {
+                self.receive(&self.listeners[i].clone(), sources);
+            }
+        }
+        let now = Instant::now();
+        self.calls.iter_mut().for_each(|c| c.limit(now));
+        let mut told = told.into_iter();
+        let over = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        self.listeners.retain(|_| !told.next().is_some_and(|t| t.intersects(over)));
+    }
+
+    fn receive(&mut self, listener: &Rc<OwnedFd>, sources: &mut Sources) {
+        // An error is a caller that has been killed meanwhile.
+        let Ok(n) = seccomp::receive(listener.as_fd()) else { return };
+        let stuck = self.calls.len() - self.active();
+        let child = request(&n, sources)
+            .filter(|_| stuck < STUCK)
+            .and_then(|request| start(&self.host, listener.as_fd(), &n, &request).ok());
+        match child {
+            Some(child) => self.calls.push(Call {
+                listener: listener.clone(),
+                id: n.id,
+                child,
+                deadline: Some(Instant::now() + PATIENCE),
+            }),
+            None => drop(seccomp::answer(listener.as_fd(), n.id, Answer::Continue)),
+        }
+    }
+}
+
+impl Call {
+    /// Gives the child's answer, if it has ended.
+    fn ended(&mut self) -> bool {
+        let answer = match pidfd::reap(self.child.as_fd()) {
+            Ok(Some(Exit::Code(0))) => Answer::Done,
+            Ok(Some(Exit::Code(CONTINUE))) => Answer::Continue,
+            Ok(Some(Exit::Code(errno))) => Answer::Errno(errno),
+            Ok(Some(Exit::Signal(_))) => Answer::Errno(libc::EIO),
+            Ok(None) | Err(_) => return false,
+        };
+        if self.deadline.is_some() {
+            let _ = seccomp::answer(self.listener.as_fd(), self.id, answer);
+        }
+        true
+    }
+
+    /// Makes an end of it, if it takes too long.
+    fn limit(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|d| d <= now) {
+            self.deadline = None;
+            let _ = pidfd::kill(self.child.as_fd(), libc::SIGKILL);
+            let _ = seccomp::answer(self.listener.as_fd(), self.id, Answer::Errno(libc::ETIMEDOUT));
+        }
+    }
+}
+
+/// Whether the connection is of no more use.
+fn take_listener(connection: &OwnedFd, listeners: &mut Vec<Rc<OwnedFd>>) -> bool {
+    match channel::receive_fd(connection.as_fd()) {
+        Ok(Some(listener)) => {
+            // Dropped at the limit: its programs' calls fail then.
+            if listeners.len() < LISTENERS {
+                let _ = seccomp::set_synchronous(listener.as_fd());
+                listeners.push(Rc::new(listener));
+            }
+            true
+        }
+        Ok(None) => true,
+        Err(e) => !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted),
+    }
+}
+
+/// `None`: nothing to do with us.
+fn request(n: &Notification, sources: &mut Sources) -> Option<Request> {
+    if Arch::native().is_none_or(|a| a.audit() != n.arch) {
+        return None;
+    }
+    match i64::from(n.nr) {
+        libc::SYS_mount => Some(Request::Mount),
+        libc::SYS_move_mount if n.args[4] as u32 & FROM_DESCRIPTOR != 0 => Some(Request::MoveMount),
+        libc::SYS_sysinfo => sources.sysinfo(Some(n.pid)).ok().map(Request::Sysinfo),
+        _ => None,
+    }
+}
+
+/// A child for one call.
+fn start(host: &Host, listener: BorrowedFd<'_>, n: &Notification, request: &Request) -> std::io::Result<OwnedFd> {
+    match clone::fork(0, None)? {
+        Fork::Child => clone::exit_now(act::serve(host, listener, n, request).unwrap_or(CONTINUE)),
+        Fork::Parent { pidfd, .. } => Ok(pidfd),
+    }
+}

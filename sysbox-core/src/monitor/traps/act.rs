@@ -1,0 +1,346 @@
+//! One call, done for its caller, in a child of the monitor.
+//!
+//! The child takes copies of the nodes from where the container's init has them. Then it becomes the caller, as far as mounts go: in its
+//! namespaces, root and working directory, with its IDs and its effective capabilities, and no others. It makes the caller's own call
+//! with the caller's arguments, paths as they are: the kernel decides and resolves as it would for the caller. Nodes are
+//! put onto the new mount with the same rights; one for which that fails is left out.
+
+use super::caller::{self, Caller, Identity};
+use super::{Host, Request};
+use crate::mount::{self, Attrs};
+use crate::mountinfo;
+use crate::procfs::attach::{LIVE_SOURCE, SOURCE};
+use crate::sys::clone::{self, Fork};
+use crate::sys::cred::{self, CapSets};
+use crate::sys::mount::DATA;
+use crate::sys::pidfd::{self, Exit};
+use crate::sys::seccomp::{self, Notification};
+use crate::sys::{fd, mount as call};
+use nix::sched::{setns, CloneFlags};
+use rustix::fs::{openat, openat2, Mode, OFlags, ResolveFlags, CWD};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// When a child ends whose monitor has died, or was stopped: later than that would end it.
+const LIFE: u32 = 3;
+/// Own descriptors have numbers from here on; those below are the caller's.
+const OWN: i32 = 2048;
+/// How much of the list of init's mounts is looked at.
+const MOUNTS: usize = 1 << 20;
+
+/// A file system that nodes are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tree {
+    Proc,
+    Sysfs,
+}
+
+impl Tree {
+    fn of_type(fstype: &CStr) -> Option<Tree> {
+        match fstype.to_bytes() {
+            b"proc" => Some(Tree::Proc),
+            b"sysfs" => Some(Tree::Sysfs),
+            _ => None,
+        }
+    }
+
+    fn of(file: BorrowedFd<'_>) -> Option<Tree> {
+        // linux/magic.h
+        match rustix::fs::fstatfs(file).ok()?.f_type as u64 {
+            0x9fa0 => Some(Tree::Proc),
+            0x6265_6572 => Some(Tree::Sysfs),
+            _ => None,
+        }
+    }
+
+    /// Where the container has it.
+    fn path(self) -> &'static Path {
+        Path::new(match self {
+            Tree::Proc => "/proc",
+            Tree::Sysfs => "/sys",
+        })
+    }
+
+    fn fstype(self) -> &'static CStr {
+        match self {
+            Tree::Proc => c"proc",
+            Tree::Sysfs => c"sysfs",
+        }
+    }
+}
+
+/// The call to make.
+#[derive(Debug)]
+enum Call {
+    Mount { source: Option<CString>, target: CString, flags: u64, data: Option<Box<[u8; DATA]>> },
+    Move { from: OwnedFd, to: i32, path: CString, flags: u32 },
+}
+
+/// Descriptors by which the caller names what it means, with the numbers that they have there.
+type Named = Vec<(i32, OwnedFd)>;
+
+/// Where the caller is.
+#[derive(Debug)]
+struct Place {
+    /// `None`: the monitor's own.
+    user: Option<OwnedFd>,
+    mounts: OwnedFd,
+    pids: OwnedFd,
+    net: OwnedFd,
+    root: OwnedFd,
+    cwd: OwnedFd,
+}
+
+/// A node: where it belongs, below the root of its file system, and a copy of it.
+type Leaf = (PathBuf, OwnedFd);
+
+/// The answer: 0 or an errno; `None`, and nothing done, if it is the kernel's affair. To be the last that the process does: what is open is closed by
+/// number, and no owner of anything may be dropped afterwards.
+pub(super) fn serve(host: &Host, listener: BorrowedFd<'_>, n: &Notification, request: &Request) -> Option<i32> {
+    limit_life()?;
+    // Of all the monitor has, the FUSE device among it: whoever holds that keeps readers waiting.
+    let mut kept = vec![listener, host.proc.as_fd(), host.init.as_fd()];
+    kept.extend(host.account.as_ref().map(AsFd::as_fd));
+    fd::close_all_but(&kept).ok()?;
+    let caller = Caller::open(host.proc.as_fd(), n.pid).ok()?;
+    let is_its_own = || seccomp::is_waiting(listener, n.id).then_some(());
+    let (tree, call, named) = match request {
+        Request::Sysinfo(structure) => {
+            is_its_own()?;
+            return caller.write(n.args[0], structure).then_some(0);
+        }
+        Request::Mount => new_mount(&caller, &n.args)?,
+        Request::MoveMount => attachment(&caller, &n.args)?,
+    };
+    let identity = caller.identity()?;
+    let place = Place::of(&caller, host.proc.as_fd())?;
+    let same_label = caller.labelled_as_we_are(host.proc.as_fd());
+    // All of it was opened and read before this.
+    is_its_own()?;
+    if !same_label {
+        return None;
+    }
+    let points = node_points(host, tree)?;
+    if let Some(file) = &host.account {
+        rustix::io::write(file, b"0").ok()?;
+    }
+    // The caller's, and nothing of the host's.
+    let mut kept = vec![host.init.as_fd()];
+    kept.extend([&place.mounts, &place.pids, &place.net, &place.root, &place.cwd].map(AsFd::as_fd));
+    kept.extend(place.user.as_ref().map(AsFd::as_fd));
+    kept.extend(named.iter().map(|(_, fd)| fd.as_fd()));
+    if let Call::Move { from, .. } = &call {
+        kept.push(from.as_fd());
+    }
+    fd::close_all_but(&kept).ok()?;
+    std::mem::forget(caller);
+    setns(&host.init, CloneFlags::CLONE_NEWNS).ok()?;
+    let leaves = take(tree, &points);
+    // A process is of the pid namespace that it was born in, and so is the procfs that it mounts.
+    setns(&place.pids, CloneFlags::CLONE_NEWPID).ok()?;
+    match clone::fork(0, None).ok()? {
+        Fork::Child => clone::exit_now(act(place, &identity, call, named, leaves, tree).unwrap_or(super::CONTINUE)),
+        Fork::Parent { pidfd, .. } => {
+            pidfd::wait_gone(pidfd.as_fd(), -1).ok()?;
+            let answer = match pidfd::reap(pidfd.as_fd()).ok()?? {
+                Exit::Code(code) => code,
+                // It can be killed from inside.
+                Exit::Signal(_) => libc::EIO,
+            };
+            clone::exit_now(answer)
+        }
+    }
+}
+
+fn limit_life() -> Option<()> {
+    cred::die_with_parent().ok()?;
+    cred::alarm(LIFE);
+    Some(())
+}
+
+/// mount(2), if it is for us.
+fn new_mount(caller: &Caller, args: &[u64; 6]) -> Option<(Tree, Call, Named)> {
+    let tree = Tree::of_type(&caller.string(args[2])?)?;
+    let source = match args[0] {
+        0 => None,
+        address => Some(caller.string(address)?),
+    };
+    let target = caller.string(args[1])?;
+    let data = match args[4] {
+        0 => None,
+        address => Some(caller.bytes::<DATA>(address)?),
+    };
+    let named = named(caller, &target)?;
+    Some((tree, Call::Mount { source, target, flags: args[3], data }, named))
+}
+
+/// move_mount(2), likewise.
+fn attachment(caller: &Caller, args: &[u64; 6]) -> Option<(Tree, Call, Named)> {
+    let from = caller.descriptor(caller::descriptor_argument(args[0])).ok()?;
+    let tree = Tree::of(from.as_fd())?;
+    let path = caller.string(args[3])?;
+    let mut named = named(caller, &path)?;
+    let to = caller::descriptor_argument(args[2]);
+    if to >= 0 && !named.iter().any(|(n, _)| *n == to) {
+        named.push((to, caller.descriptor(to).ok()?));
+    }
+    Some((tree, Call::Move { from, to, path, flags: args[4] as u32 }, named))
+}
+
+/// The descriptor that a path leads through. One that is not open there is not open here either.
+fn named(caller: &Caller, path: &CStr) -> Option<Named> {
+    let Some((number, _)) = caller::descriptor_in(path.to_bytes()) else { return Some(Vec::new()) };
+    if number >= OWN {
+        return None;
+    }
+    match caller.descriptor(number) {
+        Ok(fd) => Some(vec![(number, fd)]),
+        Err(rustix::io::Errno::NOENT) => Some(Vec::new()),
+        Err(_) => None,
+    }
+}
+
+impl Place {
+    fn of(caller: &Caller, proc: BorrowedFd<'_>) -> Option<Self> {
+        let namespace = |name: &str| caller.follow(&format!("ns/{name}"), OFlags::RDONLY).ok();
+        let directory = |name: &str| caller.follow(name, OFlags::PATH | OFlags::DIRECTORY).ok();
+        let user = namespace("user")?;
+        let own = openat(proc, "self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        Some(Place {
+            user: (!caller::same(user.as_fd(), own.as_fd())).then_some(user),
+            mounts: namespace("mnt")?,
+            pids: namespace("pid")?,
+            net: namespace("net")?,
+            root: directory("root")?,
+            cwd: directory("cwd")?,
+        })
+    }
+}
+
+/// Where init has nodes of this file system, and the numbers of these mounts.
+fn node_points(host: &Host, tree: Tree) -> Option<Vec<(u64, PathBuf)>> {
+    let name = format!("{}/mountinfo", host.init_pid);
+    let file = openat(&host.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let table = mountinfo::parse_all(&caller::read_text(&file, MOUNTS).ok()?);
+    let ours = |m: &mountinfo::Entry| {
+        let (fstype, source) = (m.fstype.as_str(), m.source.as_str());
+        matches!((fstype, source), ("tmpfs", SOURCE) | ("fuse", LIVE_SOURCE))
+            && m.point.starts_with(tree.path())
+            && m.point != tree.path()
+    };
+    Some(table.into_iter().filter(ours).map(|m| (m.id, m.point)).collect())
+}
+
+/// Copies of them, in init's mount namespace.
+fn take(tree: Tree, points: &[(u64, PathBuf)]) -> Vec<Leaf> {
+    let copy = |(id, point): &(u64, PathBuf)| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let file = openat2(CWD, point, flags, Mode::empty(), resolve).ok()?;
+        // It may be covered by something else.
+        use rustix::fs::{statx, AtFlags, StatxFlags};
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let is_it = statx(&file, c"", flags, StatxFlags::MNT_ID).is_ok_and(|s| s.stx_mnt_id == *id);
+        let copy = is_it.then(|| mount::clone_fd(file.as_fd(), false).ok())??;
+        Some((point.strip_prefix(tree.path()).ok()?.to_owned(), fd::dup_above(copy.as_fd(), OWN).ok()?))
+    };
+    points.iter().filter_map(copy).collect()
+}
+
+/// Becomes the caller and makes its call.
+fn act(place: Place, identity: &Identity, call: Call, named: Named, leaves: Vec<Leaf>, tree: Tree) -> Option<i32> {
+    limit_life()?;
+    setns(&place.net, CloneFlags::CLONE_NEWNET).ok()?;
+    setns(&place.mounts, CloneFlags::CLONE_NEWNS).ok()?;
+    rustix::process::fchdir(&place.root).ok()?;
+    rustix::process::chroot(".").ok()?;
+    rustix::process::fchdir(&place.cwd).ok()?;
+    become_caller(place.user.as_ref(), identity).ok()?;
+    let call = number(place, call, named)?;
+    // Changes of identity have undone both.
+    cred::set_dumpable(false).ok()?;
+    limit_life()?;
+    let made = match &call {
+        Call::Mount { source, target, flags, data } => {
+            call::mount(source.as_deref(), target, tree.fstype(), *flags, data.as_deref())
+        }
+        Call::Move { from, to, path, flags } => call::move_mount(from.as_fd(), *to, path, *flags),
+    };
+    match made {
+        Ok(()) => {
+            if let Some(top) = made_mount(&call).filter(|top| Tree::of(top.as_fd()) == Some(tree)) {
+                furnish(&top, &leaves);
+            }
+            Some(0)
+        }
+        Err(e) => e.raw_os_error().filter(|n| (1..super::CONTINUE).contains(n)).or(Some(libc::EIO)),
+    }
+}
+
+/// First the IDs, in the container's user namespace, in which they were read: they stay when it is left for one below, where they may have
+/// no number.
+fn become_caller(user: Option<&OwnedFd>, identity: &Identity) -> io::Result<()> {
+    let all = u64::MAX >> (63 - cred::last_cap());
+    let caps = |set| CapSets { bounding: 0, permitted: set, effective: set, inheritable: 0, ambient: 0 };
+    cred::take_identity(identity.uid, identity.gid, &identity.groups)?;
+    if let Some(user) = user {
+        cred::set_caps(&caps(all))?;
+        setns(user, CloneFlags::CLONE_NEWUSER)?;
+    }
+    cred::set_caps(&caps(identity.caps & all))
+}
+
+/// Leaves open nothing but the leaves, and what the caller names, as the numbers that it has there.
+fn number(place: Place, call: Call, named: Named) -> Option<Call> {
+    let high = |fd: &OwnedFd| fd::dup_above(fd.as_fd(), OWN).ok();
+    let call = match call {
+        Call::Move { from, to, path, flags } => {
+            let new = high(&from)?;
+            std::mem::forget(from);
+            Call::Move { from: new, to, path, flags }
+        }
+        other => other,
+    };
+    let copies: Option<Named> = named.iter().map(|(n, fd)| Some((*n, high(fd)?))).collect();
+    std::mem::forget((place, named));
+    fd::close_range(0, OWN as u32 - 1).ok()?;
+    for (n, fd) in &copies? {
+        if *n >= OWN {
+            return None;
+        }
+        fd::dup_to(fd.as_fd(), *n).ok()?;
+    }
+    Some(call)
+}
+
+/// The root of what was mounted.
+fn made_mount(call: &Call) -> Option<OwnedFd> {
+    match call {
+        Call::Mount { target, .. } => {
+            let open = |path: &CStr| openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+            match caller::descriptor_in(target.to_bytes()) {
+                // It leads to what lies under the new mount; its name leads to what lies on top.
+                Some((_, true)) => open(&rustix::fs::readlinkat(CWD, target.as_c_str(), Vec::new()).ok()?),
+                _ => open(target),
+            }
+        }
+        Call::Move { from, .. } => from.try_clone().ok(),
+    }
+}
+
+/// Puts nodes onto a procfs or sysfs, as far as it has these files.
+fn furnish(top: &OwnedFd, leaves: &[Leaf]) {
+    let readonly = rustix::fs::fstatvfs(top).is_ok_and(|s| s.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    let resolve =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    for (path, leaf) in leaves {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let Ok(target) = openat2(top, path, flags, Mode::empty(), resolve) else { continue };
+        if readonly && mount::set_attrs(leaf.as_fd(), Attrs::RDONLY, Attrs::empty(), false).is_err() {
+            continue;
+        }
+        let _ = mount::attach(leaf.as_fd(), target.as_fd(), path);
+    }
+}

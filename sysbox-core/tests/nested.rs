@@ -1,0 +1,209 @@
+//! Nodes on mounts of proc and sysfs made inside, and sysinfo(2): calls that the monitor answers.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{poll_until, Guard, Lab};
+use serde_json::{json, Value};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use sysbox_core::container::MonitorStatus;
+
+const MIB: u64 = 1 << 20;
+
+/// With nodes in inner containers, and limits that make live nodes differ.
+fn nested(mut doc: Value) -> Value {
+    doc["annotations"] = json!({"sysbox.nested-nodes": "true"});
+    doc["linux"]["resources"] = json!({"memory": {"limit": 256 * MIB}, "cpu": {"cpus": "0"}});
+    doc
+}
+
+fn start(lab: &Lab) -> Guard<'_> {
+    provide(&lab.tree());
+    lab.start(&nested(lab.doc("mkdir -p /p /s /t; echo up; exec sleep 1000")))
+}
+
+/// Whether the mount of proc at $1 carries nodes: a stored one is written and read back, a live one follows the limit.
+const CARRIES: &str = r#"#!/bin/sh
+for value in 77 0; do
+    echo $value > $1/sys/kernel/panic && grep -qx $value $1/sys/kernel/panic || { echo "no stored nodes in $1"; exit 1; }
+done
+grep -q '^MemTotal: *262144 kB' $1/meminfo || { echo "no live nodes in $1"; exit 1; }
+"#;
+
+fn provide(tree: &Path) {
+    let file = tree.join("bin/carries");
+    std::fs::write(&file, CARRIES).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn pid(c: &Guard<'_>) -> i32 {
+    match c.monitor() {
+        MonitorStatus::Serves(pid) => pid,
+        other => panic!("the monitor: {other:?}"),
+    }
+}
+
+/// A line of /proc/PID/status.
+fn status(pid: i32, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).unwrap().trim().to_owned()
+}
+
+#[test]
+fn mounts_inside_carry_the_nodes() {
+    let Some(lab) = Lab::new("mounts_inside_carry_the_nodes") else { return };
+    let c = start(&lab);
+    c.await_word("up");
+    c.sh("mount -t proc proc /p && carries /p").ok();
+    c.sh("mount -t sysfs sysfs /s && grep -qx 0 /s/devices/system/cpu/online").ok();
+    // Each is what the caller's namespaces make of it.
+    let own = "unshare -mpf sh -c 'mount -t proc proc /p && cat /p/1/comm && ls -d /p/[0-9]* | wc -l'";
+    assert_eq!(c.sh(own).ok(), "sh\n3");
+    c.sh("unshare -mpf --mount-proc carries /proc").ok();
+    c.sh("unshare -Urmpf --mount-proc carries /proc").ok();
+    c.sh("unshare -Urm unshare -Urmpf --mount-proc carries /proc").ok();
+    // In a root of one's own, where there is no other proc.
+    c.sh("mkdir -p /r/bin /r/proc && cp /bin/busybox /bin/carries /r/bin && chroot /r /bin/busybox sh -c '
+        for a in sh mount grep; do /bin/busybox ln -s busybox /bin/$a; done
+        mount -t proc proc proc && carries /proc'")
+        .ok();
+    // Options and flags are the caller's, and so are the errors.
+    c.sh("mount -t proc -o subset=pid,hidepid=2 proc /t && test ! -e /t/meminfo && grep -q ' /t .*hidepid=invisible' /proc/mounts").ok();
+    c.sh("mount -t proc -o ro,nosuid proc /t && grep -q ' /t proc ro,nosuid' /proc/mounts").ok();
+    c.sh("echo 1 > /t/sys/kernel/panic").fails("read-only");
+    c.sh("mount -t proc -o nonsense proc /t").fails("invalid argument");
+    c.sh("mount -t proc proc /nowhere").fails("no such file");
+    c.sh("mount -t proc proc /bin/busybox").fails("not a directory");
+}
+
+#[test]
+fn the_caller_has_no_more_rights_than_it_has() {
+    let Some(lab) = Lab::new("the_caller_has_no_more_rights_than_it_has") else { return };
+    let c = start(&lab);
+    c.await_word("up");
+    let user = |args: &[&str]| c.exec(&json!({"args": args, "user": {"uid": 1000, "gid": 1000}})).unwrap();
+    user(&["mount", "-t", "proc", "proc", "/p"]).fails("permission denied");
+    // Not over somebody else's mounts: a user namespace of its own, but no mount namespace.
+    c.sh("unshare -Ur mount -t proc proc /p").fails("permission denied");
+    // Nor a procfs of a pid namespace that is not its own.
+    c.sh("unshare -Urm mount -t proc proc /p").fails("permission denied");
+    c.sh("unshare -Urmp mount -t sysfs sysfs /s").fails("permission denied");
+    // Somebody without IDs in his own user namespace.
+    c.sh("unshare -Umpf sh -c 'mount -t proc proc /p 2>&1 || id -u'").ok();
+    // A directory of root's alone is no target for a user who is root of his own.
+    c.sh("mkdir -m 700 /hidden && mkdir /hidden/d").ok();
+    let script = "unshare -Urmpf sh -c 'mount -t proc proc /hidden/d'";
+    user(&["sh", "-c", script]).fails("permission denied");
+    user(&["unshare", "-Urmpf", "--mount-proc", "cat", "/proc/self/comm"]).ok();
+}
+
+#[test]
+fn what_is_no_proc_is_the_kernels() {
+    let Some(lab) = Lab::new("what_is_no_proc_is_the_kernels") else { return };
+    let c = start(&lab);
+    c.await_word("up");
+    c.sh("mount -t tmpfs -o size=1m mine /t && grep -q '^mine /t tmpfs.*size=1024k' /proc/mounts").ok();
+    c.sh("mount --bind /proc /p && mount -o remount,bind,ro /p && mount --make-private /p && umount /p").ok();
+    c.sh("mount -t nonsense x /t").fails("no such device");
+    c.sh("mount -t devpts devpts /s && test -e /s/ptmx").ok();
+}
+
+#[test]
+fn sysinfo_says_what_the_limits_are() {
+    let Some(lab) = Lab::new("sysinfo_says_what_the_limits_are") else { return };
+    let c = start(&lab);
+    c.await_word("up");
+    // busybox asks sysinfo(2) for memory, and meminfo for what can be had.
+    let free = c.sh("free -k").ok();
+    let total = free.lines().nth(1).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    assert_eq!(total, "262144", "{free}");
+    let uptime = c.sh("uptime").ok();
+    assert!(uptime.contains("up 0 min") || uptime.contains("up 1 min"), "{uptime}");
+    c.exec(&json!({"args": ["free"], "user": {"uid": 1000, "gid": 1000}})).unwrap().ok();
+    // Of an inner limit, too.
+    let inner = "d=/sys/fs/cgroup/memory; test -d $d || d=/sys/fs/cgroup; mkdir $d/in;
+        f=$d/in/memory.limit_in_bytes; test -e $f || f=$d/in/memory.max; echo 67108864 > $f;
+        sh -c \"echo \\$\\$ > $d/in/cgroup.procs; exec free -k\"";
+    let free = c.sh(inner).ok();
+    assert_eq!(free.lines().nth(1).unwrap().split_whitespace().nth(1), Some("65536"), "{free}");
+}
+
+#[test]
+fn without_the_request_nothing_is_trapped() {
+    let Some(lab) = Lab::new("without_the_request_nothing_is_trapped") else { return };
+    let mut doc = nested(lab.doc("sleep 1000"));
+    let filters = |c: &Guard<'_>| status(c.pid().unwrap(), "Seccomp_filters");
+    let with = lab.start(&doc);
+    doc["annotations"] = json!({});
+    let without = lab.start(&doc);
+    assert_eq!((filters(&with).as_str(), filters(&without).as_str()), ("1", "0"));
+    assert_eq!(status(without.pid().unwrap(), "Seccomp"), "0");
+    assert_eq!(status(pid(&without), "CapEff"), "0000000000000000");
+    without.sh("mkdir /p && mount -t proc proc /p && ! echo 5 > /p/sys/kernel/panic").ok();
+    // It needs no limits, and no live nodes.
+    let c = lab.start(&{
+        let mut doc = lab.doc("sleep 1000");
+        doc["annotations"] = json!({"sysbox.nested-nodes": "true", "sysbox.nodes": "stored"});
+        doc
+    });
+    pid(&c);
+    c.sh("mkdir -p /p && mount -t proc proc /p && echo 5 > /p/sys/kernel/panic").ok();
+    doc["annotations"] = json!({"sysbox.nested-nodes": "true", "sysbox.nodes": "off"});
+    let e = lab.try_create(&doc, sysbox_core::Stdio::default()).err().unwrap();
+    assert!(e.to_string().contains("sysbox.nested-nodes"), "{e}");
+}
+
+#[test]
+fn a_killed_monitor_is_an_error_at_once() {
+    let Some(lab) = Lab::new("a_killed_monitor_is_an_error_at_once") else { return };
+    provide(&lab.tree());
+    let doc = nested(lab.doc(
+        "mkdir /p /t; mount -t proc proc /p && carries /p && umount -l /p; echo before $?
+        until test -e /go; do sleep 0.1; done
+        mount -t proc proc /p; mount -t tmpfs none /t; mount --bind /tmp /t && echo bound; echo after; exec sleep 1000",
+    ));
+    let c = lab.start(&doc);
+    c.await_word("before 0");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid(&c)), nix::sys::signal::Signal::SIGKILL).unwrap();
+    poll_until("the death of the monitor", || c.monitor() == MonitorStatus::Dead);
+    std::fs::write(lab.tree().join("go"), "").unwrap();
+    c.await_word("after");
+    assert_eq!(c.printed().matches("Function not implemented").count(), 2, "{}", c.printed());
+    assert!(c.printed().contains("bound"), "{}", c.printed());
+    // A program that is run from now on has the new monitor's ear.
+    c.sh("mount -t proc proc /p && carries /p").ok();
+    pid(&c);
+}
+
+#[test]
+fn it_can_do_nothing_outside() {
+    let Some(lab) = Lab::new("it_can_do_nothing_outside") else { return };
+    let c = start(&lab);
+    c.await_word("up");
+    c.sh("mount -t proc proc /p && carries /p && free").ok();
+    let pid = pid(&c);
+    let root = c.maps().unwrap().uid.to_outside(0).unwrap().to_string();
+    assert!(status(pid, "Uid").split_whitespace().all(|u| u == root));
+    assert_eq!((status(pid, "Seccomp").as_str(), status(pid, "NoNewPrivs").as_str()), ("2", "1"));
+    let namespace = |pid: i32, name: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+    let init = c.pid().unwrap();
+    assert_eq!(namespace(pid, "user"), namespace(init, "user"));
+    assert_ne!(namespace(pid, "pid"), namespace(init, "pid"));
+    let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    assert_eq!(mounts.lines().count(), 1, "{mounts}");
+    // Nobody inside sees it, and no child is left.
+    assert_eq!(c.sh("grep -l sysbox-mon /proc/[0-9]*/comm | wc -l").ok(), "0");
+    let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    poll_until("the end of its children", || children().is_empty());
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find_map(|l| l.strip_prefix("Anonymous:")).unwrap();
+    let private: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
+    eprintln!("private memory of the monitor: {private} kB");
+    assert!(private < 1024, "{private} kB\n{rollup}");
+    // Listeners of programs that have ended are not kept.
+    let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let before = open();
+    (0..5).for_each(|_| drop(c.sh("true").ok()));
+    poll_until("the end of listeners", || open() <= before);
+}
