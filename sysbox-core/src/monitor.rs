@@ -51,9 +51,11 @@ pub(crate) struct Setup {
 pub(crate) struct Trapped {
     /// Pid of the container's init.
     pub(crate) init: i32,
-    /// Where the process that does something for a caller is counted to the container's memory: a file that takes 0. `None` if
-    /// memory is not counted.
-    pub(crate) account: Option<OwnedFd>,
+    /// Where a process that does something for a caller becomes subject to the container's limits of memory and CPU: files that
+    /// take 0.
+    pub(crate) accounts: Vec<OwnedFd>,
+    /// Whether that takes milliseconds.
+    pub(crate) slow_accounts: bool,
 }
 
 /// What it answers to whoever connects to its control socket.
@@ -97,7 +99,7 @@ impl Monitor {
         // Whatever else the stage has open: its line to the caller among it, who waits for that to close.
         let mut kept = vec![setup.init.as_fd(), setup.control.as_fd(), stage.as_fd()];
         kept.extend(setup.dev.as_ref().map(AsFd::as_fd));
-        kept.extend(setup.traps.as_ref().and_then(|t| t.account.as_ref()).map(AsFd::as_fd));
+        kept.extend(setup.traps.iter().flat_map(|t| &t.accounts).map(AsFd::as_fd));
         fd::close_all_but(&kept).op("close_range")?;
         cred::set_name(c"sysbox-monitor").op("prctl PR_SET_NAME")?;
         let sources = Sources::open(&setup.cgroups, setup.boottime_offset)?;

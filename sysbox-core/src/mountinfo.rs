@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Entry {
     /// Unique in the namespace while the mount exists.
     pub(crate) id: u64,
+    /// Major and minor number, as stat(2) has them for files in it.
+    pub(crate) dev: (u32, u32),
     /// What of its file system is mounted.
     pub(crate) root: PathBuf,
     /// Where.
@@ -43,6 +45,7 @@ fn parse(line: &str) -> Option<Entry> {
     let right: Vec<&str> = right.split(' ').collect();
     Some(Entry {
         id: left.first()?.parse().ok()?,
+        dev: left.get(2)?.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)))?,
         root: unescape(left.get(3)?),
         point: unescape(left.get(4)?),
         fstype: (*right.first()?).to_owned(),
@@ -80,6 +83,7 @@ mod tests {
     fn lines_are_read_whatever_optional_fields_they_have() {
         let e =
             parse("46 42 0:39 / /a/b rw,relatime shared:2 master:1 - overlay overlay rw,lowerdir=/l\\0541").unwrap();
+        assert_eq!(e.dev, (0, 39));
         assert_eq!((e.id, e.point.as_path(), e.fstype.as_str()), (46, Path::new("/a/b"), "overlay"));
         assert_eq!(e.options, "rw,lowerdir=/l\\0541");
         assert!(parse("46 42 0:39 / /a rw - proc proc rw").is_some());

@@ -78,6 +78,36 @@ fn mounts_inside_carry_the_nodes() {
 }
 
 #[test]
+fn what_carries_nodes_is_unmounted_as_ever() {
+    let Some(lab) = Lab::new("what_carries_nodes_is_unmounted_as_ever") else { return };
+    let c = start(&lab);
+    c.await_word("up");
+    let mounts = || c.sh("wc -l < /proc/mounts").ok();
+    let before = mounts();
+    c.sh("mount -t proc proc /p && carries /p && umount /p && rmdir /p && mkdir /p").ok();
+    c.sh("mount -t sysfs sysfs /s && umount /s").ok();
+    c.sh("cd /s && mount -t sysfs sysfs ../p && umount ../p").ok();
+    c.sh("unshare -Urmpf sh -c 'mount -t proc proc /p && carries /p && umount /p && ! test -e /p/1'").ok();
+    c.sh("mount -t proc proc /p && umount -l /p").ok();
+    assert_eq!(mounts(), before);
+    // What is busy stays, with its nodes.
+    c.sh("mount -t proc proc /p && cd /p/1 && umount /p").fails("busy");
+    c.sh("carries /p && umount /p").ok();
+    c.sh("mount -t proc proc /p && mount -t tmpfs none /p/tty && umount /p").fails("busy");
+    c.sh("carries /p && umount /p/tty && umount /p").ok();
+    // As the caller may.
+    c.sh("mount -t proc proc /p").ok();
+    let user = json!({"args": ["umount", "/p"], "user": {"uid": 1000, "gid": 1000}});
+    c.exec(&user).unwrap().fails("permitted");
+    c.sh("unshare -Urm umount /p").fails("invalid argument");
+    c.sh("carries /p && umount /p; umount /nowhere").fails("no such file");
+    c.sh("umount /t").fails("invalid argument");
+    c.sh("umount /proc").fails("invalid argument");
+    c.sh("carries /proc").ok();
+    assert_eq!(mounts(), before);
+}
+
+#[test]
 fn the_caller_has_no_more_rights_than_it_has() {
     let Some(lab) = Lab::new("the_caller_has_no_more_rights_than_it_has") else { return };
     let c = start(&lab);

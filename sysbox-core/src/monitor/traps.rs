@@ -49,6 +49,8 @@ pub(super) struct Traps {
     connections: Vec<OwnedFd>,
     listeners: Vec<Rc<OwnedFd>>,
     calls: Vec<Call>,
+    /// Nodes have been put onto a mount, so that somebody may want to unmount it.
+    furnished: bool,
 }
 
 /// What a child needs of the host; it closes all of it before it enters a namespace of the container.
@@ -59,7 +61,9 @@ struct Host {
     /// The container's init (pidfd), and its number.
     init: OwnedFd,
     init_pid: i32,
-    account: Option<OwnedFd>,
+    accounts: Vec<OwnedFd>,
+    /// Whether that takes so long that it is done for real work only.
+    slow_accounts: bool,
 }
 
 /// A call that is being served.
@@ -67,6 +71,8 @@ struct Host {
 struct Call {
     listener: Rc<OwnedFd>,
     id: u64,
+    /// It may put nodes somewhere.
+    mounts: bool,
     child: OwnedFd,
     /// `None`: it has been answered, and the child killed.
     deadline: Option<Instant>,
@@ -77,6 +83,7 @@ struct Call {
 enum Request {
     Mount,
     MoveMount,
+    Unmount,
     /// With what is to be written to the caller's memory.
     Sysinfo(Vec<u8>),
 }
@@ -87,8 +94,8 @@ impl Traps {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::open("/proc", flags, Mode::empty()).op_at("open", "/proc")?;
         let init = init.try_clone_to_owned().op("dup")?;
-        let host = Host { proc, init, init_pid: trapped.init, account: trapped.account };
-        Ok(Traps { host, connections: Vec::new(), listeners: Vec::new(), calls: Vec::new() })
+        let host = Host { proc, init, init_pid: trapped.init, accounts: trapped.accounts, slow_accounts: trapped.slow_accounts };
+        Ok(Traps { host, connections: Vec::new(), listeners: Vec::new(), calls: Vec::new(), furnished: false })
     }
 
     /// Whoever has connected to the monitor may leave a listener.
@@ -122,7 +129,8 @@ impl Traps {
     pub(super) fn serve(&mut self, events: &[PollFlags], sources: &mut Sources) {
         let mut events = events.iter();
         let mut next = || events.next().copied().unwrap_or(PollFlags::empty());
-        self.calls.retain_mut(|c| next().is_empty() || !c.ended());
+        let furnished = &mut self.furnished;
+        self.calls.retain_mut(|c| next().is_empty() || !c.ended(furnished));
         let listeners = &mut self.listeners;
         let known = listeners.len();
         self.connections.retain(|c| next().is_empty() || !take_listener(c, listeners));
@@ -144,12 +152,13 @@ impl Traps {
         let Ok(n) = seccomp::receive(listener.as_fd()) else { return };
         let stuck = self.calls.len() - self.active();
         let child = request(&n, sources)
-            .filter(|_| stuck < STUCK)
-            .and_then(|request| start(&self.host, listener.as_fd(), &n, &request).ok());
+            .filter(|r| stuck < STUCK && (*r != Request::Unmount || self.furnished))
+            .and_then(|r| Some((start(&self.host, listener.as_fd(), &n, &r).ok()?, r)));
         match child {
-            Some(child) => self.calls.push(Call {
+            Some((child, request)) => self.calls.push(Call {
                 listener: listener.clone(),
                 id: n.id,
+                mounts: matches!(request, Request::Mount | Request::MoveMount),
                 child,
                 deadline: Some(Instant::now() + PATIENCE),
             }),
@@ -160,7 +169,7 @@ impl Traps {
 
 impl Call {
     /// Gives the child's answer, if it has ended.
-    fn ended(&mut self) -> bool {
+    fn ended(&mut self, furnished: &mut bool) -> bool {
         let answer = match pidfd::reap(self.child.as_fd()) {
             Ok(Some(Exit::Code(0))) => Answer::Done,
             Ok(Some(Exit::Code(CONTINUE))) => Answer::Continue,
@@ -168,6 +177,8 @@ impl Call {
             Ok(Some(Exit::Signal(_))) => Answer::Errno(libc::EIO),
             Ok(None) | Err(_) => return false,
         };
+        // Killed ones may have mounted something.
+        *furnished |= self.mounts && answer != Answer::Continue;
         if self.deadline.is_some() {
             let _ = seccomp::answer(self.listener.as_fd(), self.id, answer);
         }
@@ -208,6 +219,7 @@ fn request(n: &Notification, sources: &mut Sources) -> Option<Request> {
     match i64::from(n.nr) {
         libc::SYS_mount => Some(Request::Mount),
         libc::SYS_move_mount if n.args[4] as u32 & FROM_DESCRIPTOR != 0 => Some(Request::MoveMount),
+        libc::SYS_umount2 => Some(Request::Unmount),
         libc::SYS_sysinfo => sources.sysinfo(Some(n.pid)).ok().map(Request::Sysinfo),
         _ => None,
     }

@@ -42,6 +42,8 @@ pub(super) fn plan(settings: &Settings, linux: Option<&oci::Linux>) -> Result<Op
     }))
 }
 
+/// umount2(2) is among them since the kernel calls a procfs busy that has nodes on it; with MNT_DETACH it does not ask.
+///
 /// By the calls' arguments, as far as the kernel hands them over by value. A bind costs no more than the look at its flags.
 fn profile() -> Profile {
     let when = |arg, mask, value| vec![Condition { arg, test: Test::MaskedEq { mask, value } }];
@@ -54,6 +56,7 @@ fn profile() -> Profile {
         trap("mount", when(3, NOT_NEW, 0)),
         trap("mount", when(3, UPPER | NOT_NEW & !UPPER, MAGIC)),
         trap("move_mount", when(4, u64::from(FROM_DESCRIPTOR), u64::from(FROM_DESCRIPTOR))),
+        trap("umount2", when(1, (libc::MNT_DETACH | libc::MNT_EXPIRE) as u64, 0)),
         trap("sysinfo", vec![]),
     ];
     profile

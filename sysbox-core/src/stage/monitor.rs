@@ -1,7 +1,7 @@
 //! Gives a container its monitor, and another where that has died.
 
 use super::{tree, Fds};
-use crate::cgroup::{Paths, Version};
+use crate::cgroup::{Node, Paths, Version};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::fuse;
 use crate::monitor::{self, Setup, Trapped};
@@ -47,10 +47,7 @@ pub(super) fn start(
         true => (None, None),
         false => fuse::mount(attach::LIVE_SOURCE).map(|(dev, files)| (Some(dev), Some(files)))?,
     };
-    let traps = match traps {
-        true => Some(Trapped { init, account: account(&cgroups, init)? }),
-        false => None,
-    };
+    let traps = traps.then(|| trapped(&cgroups, init)).transpose()?;
     let setup = Setup {
         dev,
         init: init_fd.try_clone_to_owned().op("dup")?,
@@ -98,20 +95,21 @@ fn copies(files: OwnedFd, places: &[usize]) -> Result<Vec<(usize, OwnedFd)>> {
     places.iter().enumerate().map(copy).collect()
 }
 
-/// Where what is done on behalf of a container is counted to its memory. Opened by the host's root, whose right to write it goes with the
-/// descriptor.
-fn account(cgroups: &Paths, init: i32) -> Result<Option<OwnedFd>> {
-    let Some(node) = cgroups.node("memory") else { return Ok(None) };
-    let open = |dir: BorrowedFd<'_>, name: &str| {
+/// What a monitor needs to serve traps. Files of control groups are opened by the host's root, whose right to write them goes with the
+/// descriptors.
+fn trapped(cgroups: &Paths, init: i32) -> Result<Trapped> {
+    let open = |dir: BorrowedFd<'_>, name: &Path| {
         rustix::fs::openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).op_at("open", name)
     };
-    match node.version {
-        Version::V1 => open(rustix::fs::CWD, &node.dir.join("tasks").to_string_lossy()).map(Some),
-        Version::V2 => {
-            let dir = cgroups.open_exec_unified(init as u32)?;
-            dir.map(|d| open(d.as_fd(), "cgroup.procs")).transpose()
-        }
+    let limiting = |n: &&Node| n.has("memory") || n.has("cpu");
+    let (v1, v2): (Vec<_>, Vec<_>) = cgroups.nodes.iter().filter(limiting).partition(|n| n.version == Version::V1);
+    let mut accounts: Vec<OwnedFd> =
+        v1.iter().map(|n| open(rustix::fs::CWD, &n.dir.join("tasks"))).collect::<Result<_>>()?;
+    let slow_accounts = !v2.is_empty();
+    if let Some(dir) = v2.first().map(|_| cgroups.open_exec_unified(init as u32)).transpose()?.flatten() {
+        accounts.push(open(dir.as_fd(), Path::new("cgroup.procs"))?);
     }
+    Ok(Trapped { init, accounts, slow_accounts })
 }
 
 /// Of the time namespace of init, or of the one that it will enter.

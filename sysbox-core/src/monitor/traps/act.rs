@@ -17,7 +17,8 @@ use crate::sys::pidfd::{self, Exit};
 use crate::sys::seccomp::{self, Notification};
 use crate::sys::{fd, mount as call};
 use nix::sched::{setns, CloneFlags};
-use rustix::fs::{openat, openat2, Mode, OFlags, ResolveFlags, CWD};
+use nix::mount::MntFlags;
+use rustix::fs::{openat, openat2, statx, AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, CWD};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,12 +56,13 @@ impl Tree {
         }
     }
 
-    /// Where the container has it.
-    fn path(self) -> &'static Path {
-        Path::new(match self {
+    /// A path below the place where the container has it, as one below its root.
+    fn below(self, point: &Path) -> Option<PathBuf> {
+        let root = match self {
             Tree::Proc => "/proc",
             Tree::Sysfs => "/sys",
-        })
+        };
+        point.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned)
     }
 
     fn fstype(self) -> &'static CStr {
@@ -74,8 +76,9 @@ impl Tree {
 /// The call to make.
 #[derive(Debug)]
 enum Call {
-    Mount { source: Option<CString>, target: CString, flags: u64, data: Option<Box<[u8; DATA]>> },
+    Mount { source: Option<CString>, target: CString, flags: u64, data: Option<Box<[u8; DATA]>>, tree: Tree },
     Move { from: OwnedFd, to: i32, path: CString, flags: u32 },
+    Unmount { target: CString, flags: i32 },
 }
 
 /// Descriptors by which the caller names what it means, with the numbers that they have there.
@@ -102,8 +105,11 @@ pub(super) fn serve(host: &Host, listener: BorrowedFd<'_>, n: &Notification, req
     limit_life()?;
     // Of all the monitor has, the FUSE device among it: whoever holds that keeps readers waiting.
     let mut kept = vec![listener, host.proc.as_fd(), host.init.as_fd()];
-    kept.extend(host.account.as_ref().map(AsFd::as_fd));
+    kept.extend(host.accounts.iter().map(AsFd::as_fd));
     fd::close_all_but(&kept).ok()?;
+    if !host.slow_accounts {
+        host.enter_cgroups()?;
+    }
     let caller = Caller::open(host.proc.as_fd(), n.pid).ok()?;
     let is_its_own = || seccomp::is_waiting(listener, n.id).then_some(());
     let (tree, call, named) = match request {
@@ -113,6 +119,7 @@ pub(super) fn serve(host: &Host, listener: BorrowedFd<'_>, n: &Notification, req
         }
         Request::Mount => new_mount(&caller, &n.args)?,
         Request::MoveMount => attachment(&caller, &n.args)?,
+        Request::Unmount => removal(&caller, &n.args)?,
     };
     let identity = caller.identity()?;
     let place = Place::of(&caller, host.proc.as_fd())?;
@@ -122,9 +129,9 @@ pub(super) fn serve(host: &Host, listener: BorrowedFd<'_>, n: &Notification, req
     if !same_label {
         return None;
     }
-    let points = node_points(host, tree)?;
-    if let Some(file) = &host.account {
-        rustix::io::write(file, b"0").ok()?;
+    let nodes = nodes(host)?;
+    if host.slow_accounts {
+        host.enter_cgroups()?;
     }
     // The caller's, and nothing of the host's.
     let mut kept = vec![host.init.as_fd()];
@@ -136,12 +143,17 @@ pub(super) fn serve(host: &Host, listener: BorrowedFd<'_>, n: &Notification, req
     }
     fd::close_all_but(&kept).ok()?;
     std::mem::forget(caller);
-    setns(&host.init, CloneFlags::CLONE_NEWNS).ok()?;
-    let leaves = take(tree, &points);
+    let leaves = match tree {
+        Some(tree) => {
+            setns(&host.init, CloneFlags::CLONE_NEWNS).ok()?;
+            take(tree, &nodes)
+        }
+        None => Vec::new(),
+    };
     // A process is of the pid namespace that it was born in, and so is the procfs that it mounts.
     setns(&place.pids, CloneFlags::CLONE_NEWPID).ok()?;
     match clone::fork(0, None).ok()? {
-        Fork::Child => clone::exit_now(act(place, &identity, call, named, leaves, tree).unwrap_or(super::CONTINUE)),
+        Fork::Child => clone::exit_now(act(place, &identity, call, named, (leaves, nodes)).unwrap_or(super::CONTINUE)),
         Fork::Parent { pidfd, .. } => {
             pidfd::wait_gone(pidfd.as_fd(), -1).ok()?;
             let answer = match pidfd::reap(pidfd.as_fd()).ok()?? {
@@ -161,7 +173,7 @@ fn limit_life() -> Option<()> {
 }
 
 /// mount(2), if it is for us.
-fn new_mount(caller: &Caller, args: &[u64; 6]) -> Option<(Tree, Call, Named)> {
+fn new_mount(caller: &Caller, args: &[u64; 6]) -> Option<(Option<Tree>, Call, Named)> {
     let tree = Tree::of_type(&caller.string(args[2])?)?;
     let source = match args[0] {
         0 => None,
@@ -173,11 +185,11 @@ fn new_mount(caller: &Caller, args: &[u64; 6]) -> Option<(Tree, Call, Named)> {
         address => Some(caller.bytes::<DATA>(address)?),
     };
     let named = named(caller, &target)?;
-    Some((tree, Call::Mount { source, target, flags: args[3], data }, named))
+    Some((Some(tree), Call::Mount { source, target, flags: args[3], data, tree }, named))
 }
 
 /// move_mount(2), likewise.
-fn attachment(caller: &Caller, args: &[u64; 6]) -> Option<(Tree, Call, Named)> {
+fn attachment(caller: &Caller, args: &[u64; 6]) -> Option<(Option<Tree>, Call, Named)> {
     let from = caller.descriptor(caller::descriptor_argument(args[0])).ok()?;
     let tree = Tree::of(from.as_fd())?;
     let path = caller.string(args[3])?;
@@ -186,7 +198,14 @@ fn attachment(caller: &Caller, args: &[u64; 6]) -> Option<(Tree, Call, Named)> {
     if to >= 0 && !named.iter().any(|(n, _)| *n == to) {
         named.push((to, caller.descriptor(to).ok()?));
     }
-    Some((tree, Call::Move { from, to, path, flags: args[4] as u32 }, named))
+    Some((Some(tree), Call::Move { from, to, path, flags: args[4] as u32 }, named))
+}
+
+/// umount2(2). What it is about is known only to who is where the caller is.
+fn removal(caller: &Caller, args: &[u64; 6]) -> Option<(Option<Tree>, Call, Named)> {
+    let target = caller.string(args[0])?;
+    let named = named(caller, &target)?;
+    Some((None, Call::Unmount { target, flags: args[1] as i32 }, named))
 }
 
 /// The descriptor that a path leads through. One that is not open there is not open here either.
@@ -219,38 +238,52 @@ impl Place {
     }
 }
 
-/// Where init has nodes of this file system, and the numbers of these mounts.
-fn node_points(host: &Host, tree: Tree) -> Option<Vec<(u64, PathBuf)>> {
+impl Host {
+    /// From here on the container's limits of memory and CPU hold for this process.
+    fn enter_cgroups(&self) -> Option<()> {
+        self.accounts.iter().try_for_each(|file| rustix::io::write(file, b"0").ok().map(drop))
+    }
+}
+
+/// The nodes as init has them.
+fn nodes(host: &Host) -> Option<Vec<mountinfo::Entry>> {
     let name = format!("{}/mountinfo", host.init_pid);
     let file = openat(&host.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let table = mountinfo::parse_all(&caller::read_text(&file, MOUNTS).ok()?);
     let ours = |m: &mountinfo::Entry| {
-        let (fstype, source) = (m.fstype.as_str(), m.source.as_str());
-        matches!((fstype, source), ("tmpfs", SOURCE) | ("fuse", LIVE_SOURCE))
-            && m.point.starts_with(tree.path())
-            && m.point != tree.path()
+        matches!((m.fstype.as_str(), m.source.as_str()), ("tmpfs", SOURCE) | ("fuse", LIVE_SOURCE))
     };
-    Some(table.into_iter().filter(ours).map(|m| (m.id, m.point)).collect())
+    Some(table.into_iter().filter(ours).collect())
 }
 
 /// Copies of them, in init's mount namespace.
-fn take(tree: Tree, points: &[(u64, PathBuf)]) -> Vec<Leaf> {
-    let copy = |(id, point): &(u64, PathBuf)| {
+fn take(tree: Tree, nodes: &[mountinfo::Entry]) -> Vec<Leaf> {
+    let copy = |node: &mountinfo::Entry| {
+        let path = tree.below(&node.point)?;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let file = openat2(CWD, point, flags, Mode::empty(), resolve).ok()?;
+        let file = openat2(CWD, &node.point, flags, Mode::empty(), resolve).ok()?;
         // It may be covered by something else.
-        use rustix::fs::{statx, AtFlags, StatxFlags};
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let is_it = statx(&file, c"", flags, StatxFlags::MNT_ID).is_ok_and(|s| s.stx_mnt_id == *id);
-        let copy = is_it.then(|| mount::clone_fd(file.as_fd(), false).ok())??;
-        Some((point.strip_prefix(tree.path()).ok()?.to_owned(), fd::dup_above(copy.as_fd(), OWN).ok()?))
+        let copy = (look(&file)?.stx_mnt_id == node.id).then(|| mount::clone_fd(file.as_fd(), false).ok())??;
+        Some((path, fd::dup_above(copy.as_fd(), OWN).ok()?))
     };
-    points.iter().filter_map(copy).collect()
+    nodes.iter().filter_map(copy).collect()
+}
+
+/// What the kernel knows of a file without asking who serves it.
+fn look(file: &OwnedFd) -> Option<Statx> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    statx(file, c"", flags, StatxFlags::MNT_ID).ok()
 }
 
 /// Becomes the caller and makes its call.
-fn act(place: Place, identity: &Identity, call: Call, named: Named, leaves: Vec<Leaf>, tree: Tree) -> Option<i32> {
+fn act(
+    place: Place,
+    identity: &Identity,
+    call: Call,
+    named: Named,
+    (leaves, nodes): (Vec<Leaf>, Vec<mountinfo::Entry>),
+) -> Option<i32> {
     limit_life()?;
     setns(&place.net, CloneFlags::CLONE_NEWNET).ok()?;
     setns(&place.mounts, CloneFlags::CLONE_NEWNS).ok()?;
@@ -263,20 +296,60 @@ fn act(place: Place, identity: &Identity, call: Call, named: Named, leaves: Vec<
     cred::set_dumpable(false).ok()?;
     limit_life()?;
     let made = match &call {
-        Call::Mount { source, target, flags, data } => {
+        Call::Mount { source, target, flags, data, tree } => {
             call::mount(source.as_deref(), target, tree.fstype(), *flags, data.as_deref())
         }
         Call::Move { from, to, path, flags } => call::move_mount(from.as_fd(), *to, path, *flags),
+        Call::Unmount { target, flags } => unmount(target, *flags, &nodes),
     };
     match made {
         Ok(()) => {
-            if let Some(top) = made_mount(&call).filter(|top| Tree::of(top.as_fd()) == Some(tree)) {
+            if let Some(top) = made_mount(&call) {
                 furnish(&top, &leaves);
             }
             Some(0)
         }
         Err(e) => e.raw_os_error().filter(|n| (1..super::CONTINUE).contains(n)).or(Some(libc::EIO)),
     }
+}
+
+/// Unmounts what would be busy by nothing but nodes: without them, which are put back if it is not unmounted all the same.
+fn unmount(target: &CStr, flags: i32, nodes: &[mountinfo::Entry]) -> io::Result<()> {
+    let unmount = || nix::mount::umount2(target, MntFlags::from_bits_retain(flags)).map_err(io::Error::from);
+    let busy = match unmount() {
+        Err(e) if e.raw_os_error() == Some(libc::EBUSY) => e,
+        r => return r,
+    };
+    let nofollow = if flags & libc::UMOUNT_NOFOLLOW != 0 { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let path = OFlags::PATH | OFlags::CLOEXEC;
+    let Ok(top) = openat(CWD, target, path | nofollow, Mode::empty()) else { return Err(busy) };
+    let (Some(tree), Ok(here)) = (Tree::of(top.as_fd()), openat(CWD, ".", path, Mode::empty())) else {
+        return Err(busy);
+    };
+    let mut removed = Vec::new();
+    rustix::process::fchdir(&top)?;
+    for node in nodes {
+        let Some(name) = tree.below(&node.point) else { continue };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let Ok(file) = openat2(&top, &name, path, Mode::empty(), resolve) else { continue };
+        let ours = look(&file).is_some_and(|s| (s.stx_dev_major, s.stx_dev_minor) == node.dev);
+        let Some(copy) = ours.then(|| mount::clone_fd(file.as_fd(), false).ok()).flatten() else { continue };
+        if nix::mount::umount2(&name, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {
+            removed.push((name, copy));
+        }
+    }
+    rustix::process::fchdir(&here)?;
+    drop(here);
+    if removed.is_empty() {
+        return Err(busy);
+    }
+    // It would keep it busy.
+    drop(top);
+    unmount().inspect_err(|_| {
+        if let Ok(top) = openat(CWD, target, path | nofollow, Mode::empty()) {
+            furnish(&top, &removed);
+        }
+    })
 }
 
 /// First the IDs, in the container's user namespace, in which they were read: they stay when it is left for one below, where they may have
@@ -327,11 +400,15 @@ fn made_mount(call: &Call) -> Option<OwnedFd> {
             }
         }
         Call::Move { from, .. } => from.try_clone().ok(),
+        Call::Unmount { .. } => None,
     }
 }
 
 /// Puts nodes onto a procfs or sysfs, as far as it has these files.
 fn furnish(top: &OwnedFd, leaves: &[Leaf]) {
+    if Tree::of(top.as_fd()).is_none() {
+        return;
+    }
     let readonly = rustix::fs::fstatvfs(top).is_ok_and(|s| s.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
     let resolve =
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
