@@ -3,11 +3,12 @@
 
 mod common;
 
-use common::{poll_until, Guard, Lab};
+use common::{debian, poll_until, Guard, Lab};
 use serde_json::{json, Value};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use sysbox_core::container::MonitorStatus;
+use sysbox_core::SystemContainer;
 
 const MIB: u64 = 1 << 20;
 
@@ -236,4 +237,121 @@ fn it_can_do_nothing_outside() {
     let before = open();
     (0..5).for_each(|_| drop(c.sh("true").ok()));
     poll_until("the end of listeners", || open() <= before);
+}
+
+/// System calls by number, in Debian's perl, which has no other way to make these.
+const CALLS: &str = r#"
+use strict;
+my %number = (`uname -m` =~ /x86_64/ ? (mount => 165, umount2 => 166, sysinfo => 99) : (mount => 40, umount2 => 39, sysinfo => 179),
+    move_mount => 429, fsopen => 430, fsconfig => 431, fsmount => 432, openat2 => 437);
+sub call { my ($name, @args) = @_; return syscall($number{$name}, @args) }
+sub try { my $r = call(@_); die "$_[0]: $!\n" if $r < 0; return $r }
+sub refused { my ($errno, @rest) = @_; my $r = call(@rest); die "$rest[0]: $r $!, not $errno\n" unless $r < 0 && $!{$errno} }
+sub zero { return "$_[0]\0" }
+sub carries { system("carries", $_[0]) == 0 or die "$_[1]\n" }
+sub detached {
+    my ($type) = @_;
+    my $fs = try("fsopen", my $t = zero($type), 0);
+    try("fsconfig", $fs, 6, 0, 0, 0);
+    return try("fsmount", $fs, 0, 0);
+}
+use Errno;
+use Fcntl;
+$^F = 100;
+my ($none, $proc, $p, $t) = map { zero($_) } "", "proc", "/p", "/t";
+"#;
+
+/// A container of Debian's with the trapped calls at hand: what runs a script of perl in it.
+fn perl<'a>(c: &'a Guard<'a>) -> impl Fn(&str) -> common::Output + 'a {
+    move |script| c.exec(&json!({"args": ["perl", "-e", format!("{CALLS}{script}")]})).unwrap()
+}
+
+fn start_debian<'a>(lab: &'a Lab, tree: &Path) -> Guard<'a> {
+    let system = SystemContainer::new(tree).args(["sh", "-c", "mkdir -p /p /s /t; echo up; exec sleep 1000"]);
+    let c = lab.start(&nested(system.to_json()));
+    c.await_word("up");
+    c
+}
+
+#[test]
+fn every_way_to_mount_leads_to_nodes() {
+    let name = "every_way_to_mount_leads_to_nodes";
+    let (Some(lab), Some(tree)) = (Lab::new(name), debian(name)) else { return };
+    let tree = tree.path().join("tree");
+    provide(&tree);
+    let c = start_debian(&lab, &tree);
+    let perl = perl(&c);
+    // As newer mount(8) does it, and others by descriptors for both ends.
+    perl("try('move_mount', detached('proc'), $none, -100, $p, 4); carries('/p', 'path');").ok();
+    perl("sysopen(my $d, '/p', 0x210000) or die; try('move_mount', detached('proc'), $none, fileno($d), $none, 0x44); carries('/p', 'descriptor')").ok();
+    perl("chdir '/p'; my $dot = zero('.'); try('move_mount', detached('sysfs'), $none, -100, $dot, 4); exit(`cat /p/devices/system/cpu/online` ne \"0\n\")").ok();
+    c.sh("umount /p && umount /p && umount /p && ! umount /p").ok();
+    // By names of descriptors, as runc does it.
+    for (i, link) in ["/proc/self/fd/", "/proc/thread-self/fd/", "/dev/fd/", "/proc/./self/fd/"].iter().enumerate() {
+        let script = format!(
+            "mkdir '/d{i}'; sysopen(my $d, '/d{i}', 0x200000) or die; my $to = zero('{link}' . fileno($d));
+            try('mount', $proc, $to, $proc, 0, 0); carries('/d{i}', 'link'); try('umount2', my $x = zero('/d{i}'), 0);"
+        );
+        perl(&script).ok();
+    }
+    perl("sysopen(my $d, '/', 0x200000) or die; my $to = zero('/proc/self/fd/' . fileno($d) . '/p'); try('mount', 0, $to, $proc, 0, 0); carries('/p', 'below')").ok();
+    // Nothing is at that number here, whatever the monitor's child has open.
+    for n in [0, 1, 50, 2048, 2060, 4095, 1_000_000] {
+        let script = format!("close(STDIN); close(STDOUT); my $to = zero('/proc/self/fd/{n}'); refused('ENOENT', 'mount', $proc, $to, $proc, 0, 0)");
+        perl(&script).ok();
+    }
+    // A procfs that is mounted nowhere is nobody's to touch, and what is moved once more is left alone.
+    let private =
+        "my $fs = detached('proc'); my ($how, $panic) = (pack('QQQ', 0x80000, 0, 1), zero('sys/kernel/panic'));
+        try('openat2', $fs, $panic, $how, 24);
+        try('move_mount', $fs, $none, -100, $t, 4); refused('EXDEV', 'openat2', $fs, $panic, $how, 24);
+        mkdir '/t2'; try('move_mount', $fs, $none, -100, zero('/t2'), 4); carries('/t2', 'moved'); die if -e '/t/1';";
+    perl(private).ok();
+}
+
+#[test]
+fn nonsense_is_answered_as_by_the_kernel() {
+    let name = "nonsense_is_answered_as_by_the_kernel";
+    let (Some(lab), Some(tree)) = (Lab::new(name), debian(name)) else { return };
+    let tree = tree.path().join("tree");
+    provide(&tree);
+    let c = start_debian(&lab, &tree);
+    let perl = perl(&c);
+    let scripts = [
+        "refused('EFAULT', 'mount', 1, 2, 3, 0, 0)",
+        "refused('EFAULT', 'mount', $proc, 8, $proc, 0, 0)",
+        "refused('EFAULT', 'mount', 8, $p, $proc, 0, 0)",
+        "refused('EFAULT', 'mount', $proc, $p, $proc, 0, 8)",
+        "refused('EFAULT', 'mount', -1, -1, -1, 0, -1)",
+        "refused('EINVAL', 'mount', $proc, $p, 0, 0, 0)",
+        "refused('EINVAL', 'mount', $proc, $p, my $x = 'x' x 10000, 0, 0)",
+        "refused('ENAMETOOLONG', 'mount', $proc, my $x = 'x' x 10000, $proc, 0, 0)",
+        "refused('ENOENT', 'mount', $proc, $none, $proc, 0, 0)",
+        "refused('EBADF', 'move_mount', 77, $none, -100, $p, 4)",
+        "refused('EBADF', 'move_mount', detached('proc'), $none, 77, my $x = zero('x'), 4)",
+        "refused('EFAULT', 'move_mount', detached('proc'), $none, -100, 8, 4)",
+        "refused('EINVAL', 'move_mount', detached('proc'), $none, -100, $p, 0xffff)",
+        "sysopen(my $d, '/p', 0x210000); refused('EINVAL', 'move_mount', fileno($d), $none, -100, $t, 4)",
+        "refused('EFAULT', 'sysinfo', 8)",
+        "refused('EFAULT', 'umount2', 8, 0)",
+        "refused('EINVAL', 'umount2', $p, 0x100)",
+        "try('mount', $proc, $p, $proc, 0xc0ed0000, 0); carries('/p', 'old programs'); try('umount2', $p, 8)",
+    ];
+    scripts.iter().for_each(|s| drop(perl(s).ok()));
+    // Three thousand, twenty at a time; then with callers that are killed on the way.
+    let storm = "for my $n (1..20) { next if fork; mkdir \"/p$n\"; my $to = zero(\"/p$n\");
+        for (1..50) { try('mount', $proc, $to, $proc, 0, 0); try('umount2', $to, 2) } exit 0 }
+        while (wait > 0) { $? == 0 or die \"status $?\\n\" }";
+    let killed = "for (1..20) { my $pid = fork || do { while (1) { call('mount', $proc, $p, $proc, 0, 0); call('umount2', $p, 2) } };
+            select(undef, undef, undef, 0.05); kill 9, $pid; wait }";
+    let mounts = || std::fs::read_to_string(format!("/proc/{}/mountinfo", c.pid().unwrap())).unwrap().lines().count();
+    let before = mounts();
+    (0..3).for_each(|_| drop(perl(storm).ok()));
+    perl(killed).ok();
+    c.sh("while umount -l /p 2>/dev/null; do :; done").ok();
+    assert_eq!(mounts(), before);
+    let monitor = pid(&c);
+    let children = || std::fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
+    poll_until("the end of its children", || children().is_empty());
+    c.sh("mount -t proc proc /p && carries /p").ok();
 }

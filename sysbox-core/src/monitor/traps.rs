@@ -12,6 +12,7 @@
 
 mod act;
 mod caller;
+mod tree;
 
 use super::Trapped;
 use crate::error::{Result, SysResult};
@@ -29,7 +30,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How long a call may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Calls that are served at a time; others wait in the kernel.
 const CALLS: usize = 16;
 /// Children that cannot be killed, from which on all calls are left to the kernel.
@@ -38,6 +39,9 @@ const STUCK: usize = 32;
 const CONNECTIONS: usize = 128;
 /// Listeners: one for each program that was run by exec and has processes left.
 const LISTENERS: usize = super::sandbox::DESCRIPTORS_WITH_TRAPS as usize / 2;
+
+/// How much of the list of init's mounts is looked at.
+const MOUNTS: usize = 1 << 20;
 
 /// A child's exit status that is no errno: the kernel is to make the call.
 const CONTINUE: i32 = 255;
@@ -49,6 +53,8 @@ pub(super) struct Traps {
     connections: Vec<OwnedFd>,
     listeners: Vec<Rc<OwnedFd>>,
     calls: Vec<Call>,
+    /// The nodes as init has them.
+    nodes: Vec<tree::Node>,
     /// Nodes have been put onto a mount, so that somebody may want to unmount it.
     furnished: bool,
 }
@@ -94,8 +100,21 @@ impl Traps {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::open("/proc", flags, Mode::empty()).op_at("open", "/proc")?;
         let init = init.try_clone_to_owned().op("dup")?;
-        let host = Host { proc, init, init_pid: trapped.init, accounts: trapped.accounts, slow_accounts: trapped.slow_accounts };
-        Ok(Traps { host, connections: Vec::new(), listeners: Vec::new(), calls: Vec::new(), furnished: false })
+        let host = Host {
+            proc,
+            init,
+            init_pid: trapped.init,
+            accounts: trapped.accounts,
+            slow_accounts: trapped.slow_accounts,
+        };
+        Ok(Traps {
+            host,
+            connections: Vec::new(),
+            listeners: Vec::new(),
+            calls: Vec::new(),
+            nodes: Vec::new(),
+            furnished: false,
+        })
     }
 
     /// Whoever has connected to the monitor may leave a listener.
@@ -134,6 +153,10 @@ impl Traps {
         let listeners = &mut self.listeners;
         let known = listeners.len();
         self.connections.retain(|c| next().is_empty() || !take_listener(c, listeners));
+        if self.listeners.len() > known {
+            // A program is about to run, so that init has attached them by now, or those of this monitor in place of another's.
+            self.nodes = self.host.nodes().unwrap_or_default();
+        }
         let told: Vec<PollFlags> = (0..known).map(|_| next()).collect();
         for (i, told) in told.iter().enumerate() {
             if told.contains(PollFlags::IN) && self.active() < CALLS {
@@ -153,7 +176,7 @@ impl Traps {
         let stuck = self.calls.len() - self.active();
         let child = request(&n, sources)
             .filter(|r| stuck < STUCK && (*r != Request::Unmount || self.furnished))
-            .and_then(|r| Some((start(&self.host, listener.as_fd(), &n, &r).ok()?, r)));
+            .and_then(|r| Some((start(&self.host, listener.as_fd(), &n, &r, &self.nodes).ok()?, r)));
         match child {
             Some((child, request)) => self.calls.push(Call {
                 listener: listener.clone(),
@@ -195,6 +218,14 @@ impl Call {
     }
 }
 
+impl Host {
+    fn nodes(&self) -> Option<Vec<tree::Node>> {
+        let name = format!("{}/mountinfo", self.init_pid);
+        let file = rustix::fs::openat(&self.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        Some(tree::nodes(&caller::read_text(&file, MOUNTS).ok()?))
+    }
+}
+
 /// Whether the connection is of no more use.
 fn take_listener(connection: &OwnedFd, listeners: &mut Vec<Rc<OwnedFd>>) -> bool {
     match channel::receive_fd(connection.as_fd()) {
@@ -226,9 +257,15 @@ fn request(n: &Notification, sources: &mut Sources) -> Option<Request> {
 }
 
 /// A child for one call.
-fn start(host: &Host, listener: BorrowedFd<'_>, n: &Notification, request: &Request) -> std::io::Result<OwnedFd> {
+fn start(
+    host: &Host,
+    listener: BorrowedFd<'_>,
+    n: &Notification,
+    request: &Request,
+    nodes: &[tree::Node],
+) -> std::io::Result<OwnedFd> {
     match clone::fork(0, None)? {
-        Fork::Child => clone::exit_now(act::serve(host, listener, n, request).unwrap_or(CONTINUE)),
+        Fork::Child => clone::exit_now(act::serve(host, listener, n, request, nodes).unwrap_or(CONTINUE)),
         Fork::Parent { pidfd, .. } => Ok(pidfd),
     }
 }

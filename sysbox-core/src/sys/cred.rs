@@ -121,7 +121,7 @@ pub(crate) fn set_caps(sets: &CapSets) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::addr_of_mut!(header), data.as_ptr()) })?;
     // SAFETY: integer arguments only.
     check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into())?;
-    for cap in 0..=last_cap() {
+    for cap in 0u32..64 {
         if sets.ambient & (1 << cap) != 0 {
             let raise = libc::PR_CAP_AMBIENT_RAISE;
             // SAFETY: integer arguments only.

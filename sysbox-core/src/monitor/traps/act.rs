@@ -6,73 +6,24 @@
 //! put onto the new mount with the same rights; one for which that fails is left out.
 
 use super::caller::{self, Caller, Identity};
+use super::tree::{self, Leaf, Node, Tree};
 use super::{Host, Request};
-use crate::mount::{self, Attrs};
-use crate::mountinfo;
-use crate::procfs::attach::{LIVE_SOURCE, SOURCE};
 use crate::sys::clone::{self, Fork};
 use crate::sys::cred::{self, CapSets};
 use crate::sys::mount::DATA;
 use crate::sys::pidfd::{self, Exit};
 use crate::sys::seccomp::{self, Notification};
-use crate::sys::{fd, mount as call};
+use crate::sys::{fd, mount};
 use nix::sched::{setns, CloneFlags};
-use nix::mount::MntFlags;
-use rustix::fs::{openat, openat2, statx, AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, CWD};
+use rustix::fs::{openat, Mode, OFlags, CWD};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 /// When a child ends whose monitor has died, or was stopped: later than that would end it.
-const LIFE: u32 = 3;
+const LIFE: u32 = 6;
 /// Own descriptors have numbers from here on; those below are the caller's.
-const OWN: i32 = 2048;
-/// How much of the list of init's mounts is looked at.
-const MOUNTS: usize = 1 << 20;
-
-/// A file system that nodes are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tree {
-    Proc,
-    Sysfs,
-}
-
-impl Tree {
-    fn of_type(fstype: &CStr) -> Option<Tree> {
-        match fstype.to_bytes() {
-            b"proc" => Some(Tree::Proc),
-            b"sysfs" => Some(Tree::Sysfs),
-            _ => None,
-        }
-    }
-
-    fn of(file: BorrowedFd<'_>) -> Option<Tree> {
-        // linux/magic.h
-        match rustix::fs::fstatfs(file).ok()?.f_type as u64 {
-            0x9fa0 => Some(Tree::Proc),
-            0x6265_6572 => Some(Tree::Sysfs),
-            _ => None,
-        }
-    }
-
-    /// A path below the place where the container has it, as one below its root.
-    fn below(self, point: &Path) -> Option<PathBuf> {
-        let root = match self {
-            Tree::Proc => "/proc",
-            Tree::Sysfs => "/sys",
-        };
-        point.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned)
-    }
-
-    fn fstype(self) -> &'static CStr {
-        match self {
-            Tree::Proc => c"proc",
-            Tree::Sysfs => c"sysfs",
-        }
-    }
-}
-
+pub(super) const OWN: i32 = 2048;
 /// The call to make.
 #[derive(Debug)]
 enum Call {
@@ -96,12 +47,15 @@ struct Place {
     cwd: OwnedFd,
 }
 
-/// A node: where it belongs, below the root of its file system, and a copy of it.
-type Leaf = (PathBuf, OwnedFd);
-
 /// The answer: 0 or an errno; `None`, and nothing done, if it is the kernel's affair. To be the last that the process does: what is open is closed by
 /// number, and no owner of anything may be dropped afterwards.
-pub(super) fn serve(host: &Host, listener: BorrowedFd<'_>, n: &Notification, request: &Request) -> Option<i32> {
+pub(super) fn serve(
+    host: &Host,
+    listener: BorrowedFd<'_>,
+    n: &Notification,
+    request: &Request,
+    nodes: &[Node],
+) -> Option<i32> {
     limit_life()?;
     // Of all the monitor has, the FUSE device among it: whoever holds that keeps readers waiting.
     let mut kept = vec![listener, host.proc.as_fd(), host.init.as_fd()];
@@ -129,7 +83,6 @@ pub(super) fn serve(host: &Host, listener: BorrowedFd<'_>, n: &Notification, req
     if !same_label {
         return None;
     }
-    let nodes = nodes(host)?;
     if host.slow_accounts {
         host.enter_cgroups()?;
     }
@@ -146,14 +99,17 @@ pub(super) fn serve(host: &Host, listener: BorrowedFd<'_>, n: &Notification, req
     let leaves = match tree {
         Some(tree) => {
             setns(&host.init, CloneFlags::CLONE_NEWNS).ok()?;
-            take(tree, &nodes)
+            tree::take(tree, nodes)
         }
         None => Vec::new(),
     };
-    // A process is of the pid namespace that it was born in, and so is the procfs that it mounts.
+    if let (Call::Unmount { .. }, true) = (&call, named.is_empty()) {
+        return act(place, &identity, call, named, leaves, nodes);
+    }
+    // A process is of the pid namespace that it was born in, and so is the procfs that it mounts and what /proc/self leads to.
     setns(&place.pids, CloneFlags::CLONE_NEWPID).ok()?;
     match clone::fork(0, None).ok()? {
-        Fork::Child => clone::exit_now(act(place, &identity, call, named, (leaves, nodes)).unwrap_or(super::CONTINUE)),
+        Fork::Child => clone::exit_now(act(place, &identity, call, named, leaves, nodes).unwrap_or(super::CONTINUE)),
         Fork::Parent { pidfd, .. } => {
             pidfd::wait_gone(pidfd.as_fd(), -1).ok()?;
             let answer = match pidfd::reap(pidfd.as_fd()).ok()?? {
@@ -245,45 +201,8 @@ impl Host {
     }
 }
 
-/// The nodes as init has them.
-fn nodes(host: &Host) -> Option<Vec<mountinfo::Entry>> {
-    let name = format!("{}/mountinfo", host.init_pid);
-    let file = openat(&host.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let table = mountinfo::parse_all(&caller::read_text(&file, MOUNTS).ok()?);
-    let ours = |m: &mountinfo::Entry| {
-        matches!((m.fstype.as_str(), m.source.as_str()), ("tmpfs", SOURCE) | ("fuse", LIVE_SOURCE))
-    };
-    Some(table.into_iter().filter(ours).collect())
-}
-
-/// Copies of them, in init's mount namespace.
-fn take(tree: Tree, nodes: &[mountinfo::Entry]) -> Vec<Leaf> {
-    let copy = |node: &mountinfo::Entry| {
-        let path = tree.below(&node.point)?;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let file = openat2(CWD, &node.point, flags, Mode::empty(), resolve).ok()?;
-        // It may be covered by something else.
-        let copy = (look(&file)?.stx_mnt_id == node.id).then(|| mount::clone_fd(file.as_fd(), false).ok())??;
-        Some((path, fd::dup_above(copy.as_fd(), OWN).ok()?))
-    };
-    nodes.iter().filter_map(copy).collect()
-}
-
-/// What the kernel knows of a file without asking who serves it.
-fn look(file: &OwnedFd) -> Option<Statx> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    statx(file, c"", flags, StatxFlags::MNT_ID).ok()
-}
-
 /// Becomes the caller and makes its call.
-fn act(
-    place: Place,
-    identity: &Identity,
-    call: Call,
-    named: Named,
-    (leaves, nodes): (Vec<Leaf>, Vec<mountinfo::Entry>),
-) -> Option<i32> {
+fn act(place: Place, identity: &Identity, call: Call, named: Named, leaves: Vec<Leaf>, nodes: &[Node]) -> Option<i32> {
     limit_life()?;
     setns(&place.net, CloneFlags::CLONE_NEWNET).ok()?;
     setns(&place.mounts, CloneFlags::CLONE_NEWNS).ok()?;
@@ -297,15 +216,15 @@ fn act(
     limit_life()?;
     let made = match &call {
         Call::Mount { source, target, flags, data, tree } => {
-            call::mount(source.as_deref(), target, tree.fstype(), *flags, data.as_deref())
+            mount::mount(source.as_deref(), target, tree.fstype(), *flags, data.as_deref())
         }
-        Call::Move { from, to, path, flags } => call::move_mount(from.as_fd(), *to, path, *flags),
-        Call::Unmount { target, flags } => unmount(target, *flags, &nodes),
+        Call::Move { from, to, path, flags } => mount::move_mount(from.as_fd(), *to, path, *flags),
+        Call::Unmount { target, flags } => return tree::unmount(target, *flags, nodes).then_some(0),
     };
     match made {
         Ok(()) => {
             if let Some(top) = made_mount(&call) {
-                furnish(&top, &leaves);
+                tree::furnish(&top, &leaves);
             }
             Some(0)
         }
@@ -313,56 +232,18 @@ fn act(
     }
 }
 
-/// Unmounts what would be busy by nothing but nodes: without them, which are put back if it is not unmounted all the same.
-fn unmount(target: &CStr, flags: i32, nodes: &[mountinfo::Entry]) -> io::Result<()> {
-    let unmount = || nix::mount::umount2(target, MntFlags::from_bits_retain(flags)).map_err(io::Error::from);
-    let busy = match unmount() {
-        Err(e) if e.raw_os_error() == Some(libc::EBUSY) => e,
-        r => return r,
-    };
-    let nofollow = if flags & libc::UMOUNT_NOFOLLOW != 0 { OFlags::NOFOLLOW } else { OFlags::empty() };
-    let path = OFlags::PATH | OFlags::CLOEXEC;
-    let Ok(top) = openat(CWD, target, path | nofollow, Mode::empty()) else { return Err(busy) };
-    let (Some(tree), Ok(here)) = (Tree::of(top.as_fd()), openat(CWD, ".", path, Mode::empty())) else {
-        return Err(busy);
-    };
-    let mut removed = Vec::new();
-    rustix::process::fchdir(&top)?;
-    for node in nodes {
-        let Some(name) = tree.below(&node.point) else { continue };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let Ok(file) = openat2(&top, &name, path, Mode::empty(), resolve) else { continue };
-        let ours = look(&file).is_some_and(|s| (s.stx_dev_major, s.stx_dev_minor) == node.dev);
-        let Some(copy) = ours.then(|| mount::clone_fd(file.as_fd(), false).ok()).flatten() else { continue };
-        if nix::mount::umount2(&name, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {
-            removed.push((name, copy));
-        }
-    }
-    rustix::process::fchdir(&here)?;
-    drop(here);
-    if removed.is_empty() {
-        return Err(busy);
-    }
-    // It would keep it busy.
-    drop(top);
-    unmount().inspect_err(|_| {
-        if let Ok(top) = openat(CWD, target, path | nofollow, Mode::empty()) {
-            furnish(&top, &removed);
-        }
-    })
-}
-
 /// First the IDs, in the container's user namespace, in which they were read: they stay when it is left for one below, where they may have
 /// no number.
 fn become_caller(user: Option<&OwnedFd>, identity: &Identity) -> io::Result<()> {
-    let all = u64::MAX >> (63 - cred::last_cap());
+    // The kernel takes those that there are.
+    let all = u64::MAX;
     let caps = |set| CapSets { bounding: 0, permitted: set, effective: set, inheritable: 0, ambient: 0 };
     cred::take_identity(identity.uid, identity.gid, &identity.groups)?;
     if let Some(user) = user {
         cred::set_caps(&caps(all))?;
         setns(user, CloneFlags::CLONE_NEWUSER)?;
     }
-    cred::set_caps(&caps(identity.caps & all))
+    cred::set_caps(&caps(identity.caps))
 }
 
 /// Leaves open nothing but the leaves, and what the caller names, as the numbers that it has there.
@@ -401,23 +282,5 @@ fn made_mount(call: &Call) -> Option<OwnedFd> {
         }
         Call::Move { from, .. } => from.try_clone().ok(),
         Call::Unmount { .. } => None,
-    }
-}
-
-/// Puts nodes onto a procfs or sysfs, as far as it has these files.
-fn furnish(top: &OwnedFd, leaves: &[Leaf]) {
-    if Tree::of(top.as_fd()).is_none() {
-        return;
-    }
-    let readonly = rustix::fs::fstatvfs(top).is_ok_and(|s| s.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    for (path, leaf) in leaves {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let Ok(target) = openat2(top, path, flags, Mode::empty(), resolve) else { continue };
-        if readonly && mount::set_attrs(leaf.as_fd(), Attrs::RDONLY, Attrs::empty(), false).is_err() {
-            continue;
-        }
-        let _ = mount::attach(leaf.as_fd(), target.as_fd(), path);
     }
 }
