@@ -51,11 +51,11 @@ pub(crate) struct Setup {
 pub(crate) struct Trapped {
     /// Pid of the container's init.
     pub(crate) init: i32,
-    /// Where a process that does something for a caller becomes subject to the container's limits of memory and CPU: files that
-    /// take 0.
-    pub(crate) accounts: Vec<OwnedFd>,
-    /// Whether that takes milliseconds.
-    pub(crate) slow_accounts: bool,
+    /// Where a process that does something for a caller becomes subject to the container's limits of memory and CPU: directories of
+    /// the container's own nodes.
+    pub(crate) v1: Vec<OwnedFd>,
+    /// The same: `cgroup.procs`, opened by the host's root, since v2 lets nobody else move a process in from outside.
+    pub(crate) v2: Option<OwnedFd>,
 }
 
 /// What it answers to whoever connects to its control socket.
@@ -99,14 +99,17 @@ impl Monitor {
         // Whatever else the stage has open: its line to the caller among it, who waits for that to close.
         let mut kept = vec![setup.init.as_fd(), setup.control.as_fd(), stage.as_fd()];
         kept.extend(setup.dev.as_ref().map(AsFd::as_fd));
-        kept.extend(setup.traps.iter().flat_map(|t| &t.accounts).map(AsFd::as_fd));
+        kept.extend(setup.traps.iter().flat_map(|t| t.v1.iter().chain(&t.v2)).map(AsFd::as_fd));
         fd::close_all_but(&kept).op("close_range")?;
         cred::set_name(c"sysbox-monitor").op("prctl PR_SET_NAME")?;
         let sources = Sources::open(&setup.cgroups, setup.boottime_offset)?;
         let (uid, gid) = setup.root;
-        let traps = setup.traps.map(|t| Traps::new(t, setup.init.as_fd())).transpose()?;
-        match traps {
-            Some(_) => sandbox::enter_container(setup.init.as_fd())?,
+        let mut traps = setup.traps.map(|t| Traps::new(t, setup.init.as_fd())).transpose()?;
+        match &mut traps {
+            Some(traps) => {
+                sandbox::enter_container(setup.init.as_fd())?;
+                traps.open_cgroups()?;
+            }
             None => sandbox::enter(uid, gid)?,
         }
         let files = (0..setup.nodes.len()).map(|i| File { name: file_name(i), mode: 0o444 }).collect();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{debian, poll_until, Guard, Lab};
+use common::{debian, pids_with_uid, poll_until, Guard, Lab};
 use serde_json::{json, Value};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -205,6 +205,38 @@ fn a_killed_monitor_is_an_error_at_once() {
     // A program that is run from now on has the new monitor's ear.
     c.sh("mount -t proc proc /p && carries /p").ok();
     pid(&c);
+}
+
+/// Pids of the monitor and of all that has come from it.
+fn monitors(c: &Guard<'_>) -> Vec<i32> {
+    let range = c.maps().unwrap().uid.to_outside(0).unwrap();
+    let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    pids_with_uid(range, 1).into_iter().filter(|p| name(p).starts_with("sysbox-monitor")).collect()
+}
+
+#[test]
+fn a_call_that_takes_too_long_fails() {
+    let Some(lab) = Lab::new("a_call_that_takes_too_long_fails") else { return };
+    provide(&lab.tree());
+    let c = lab.start(&nested(lab.doc("mkdir /p; while :; do mount -t proc proc /p || echo failed; umount -l /p; done")));
+    let monitor = pid(&c);
+    // One of the two processes that work for a call; the other must not be left.
+    let mut stopped = 0;
+    poll_until("a child to stop", || {
+        let found = monitors(&c).into_iter().find(|p| *p != monitor);
+        stopped = found.unwrap_or(0);
+        let stop = nix::sys::signal::Signal::SIGSTOP;
+        let sent = found.is_some_and(|p| nix::sys::signal::kill(nix::unistd::Pid::from_raw(p), stop).is_ok());
+        let state = std::fs::read_to_string(format!("/proc/{stopped}/stat")).unwrap_or_default();
+        sent && state.contains(") T ")
+    });
+    // Others are served meanwhile.
+    c.sh("mkdir /q && mount -t proc proc /q && carries /q").ok();
+    c.await_word("failed");
+    assert!(c.printed().contains("timed out"), "{}", c.printed());
+    c.kill_all(libc::SIGKILL).unwrap();
+    c.finish();
+    poll_until("the end of all of it", || monitors(&c).is_empty());
 }
 
 #[test]

@@ -67,9 +67,10 @@ struct Host {
     /// The container's init (pidfd), and its number.
     init: OwnedFd,
     init_pid: i32,
-    accounts: Vec<OwnedFd>,
-    /// Whether that takes so long that it is done for real work only.
-    slow_accounts: bool,
+    /// Of v1, directories until [`Traps::open_cgroups`], then files that take 0.
+    v1: Vec<OwnedFd>,
+    /// A file that takes 0, in milliseconds.
+    v2: Option<OwnedFd>,
 }
 
 /// A call that is being served.
@@ -100,13 +101,7 @@ impl Traps {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::open("/proc", flags, Mode::empty()).op_at("open", "/proc")?;
         let init = init.try_clone_to_owned().op("dup")?;
-        let host = Host {
-            proc,
-            init,
-            init_pid: trapped.init,
-            accounts: trapped.accounts,
-            slow_accounts: trapped.slow_accounts,
-        };
+        let host = Host { proc, init, init_pid: trapped.init, v1: trapped.v1, v2: trapped.v2 };
         Ok(Traps {
             host,
             connections: Vec::new(),
@@ -115,6 +110,15 @@ impl Traps {
             nodes: Vec::new(),
             furnished: false,
         })
+    }
+
+    /// As the container's root, whom these files belong to: no other user's process can be moved by them.
+    pub(super) fn open_cgroups(&mut self) -> Result<()> {
+        let open = |dir: &OwnedFd| {
+            rustix::fs::openat(dir, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).op("open tasks")
+        };
+        self.host.v1 = self.host.v1.iter().map(open).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Whoever has connected to the monitor may leave a listener.

@@ -95,21 +95,16 @@ fn copies(files: OwnedFd, places: &[usize]) -> Result<Vec<(usize, OwnedFd)>> {
     places.iter().enumerate().map(copy).collect()
 }
 
-/// What a monitor needs to serve traps. Files of control groups are opened by the host's root, whose right to write them goes with the
-/// descriptors.
+/// What a monitor needs to serve traps.
 fn trapped(cgroups: &Paths, init: i32) -> Result<Trapped> {
-    let open = |dir: BorrowedFd<'_>, name: &Path| {
-        rustix::fs::openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).op_at("open", name)
-    };
     let limiting = |n: &&Node| n.has("memory") || n.has("cpu");
     let (v1, v2): (Vec<_>, Vec<_>) = cgroups.nodes.iter().filter(limiting).partition(|n| n.version == Version::V1);
-    let mut accounts: Vec<OwnedFd> =
-        v1.iter().map(|n| open(rustix::fs::CWD, &n.dir.join("tasks"))).collect::<Result<_>>()?;
-    let slow_accounts = !v2.is_empty();
-    if let Some(dir) = v2.first().map(|_| cgroups.open_exec_unified(init as u32)).transpose()?.flatten() {
-        accounts.push(open(dir.as_fd(), Path::new("cgroup.procs"))?);
-    }
-    Ok(Trapped { init, accounts, slow_accounts })
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |n: &&Node| rustix::fs::open(&n.dir, flags, Mode::empty()).op_at("open", &n.dir);
+    let unified = v2.first().map(|_| cgroups.open_exec_unified(init as u32)).transpose()?.flatten();
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let procs = |dir| rustix::fs::openat(dir, "cgroup.procs", flags, Mode::empty()).op("open cgroup.procs");
+    Ok(Trapped { init, v1: v1.iter().map(open).collect::<Result<_>>()?, v2: unified.map(procs).transpose()? })
 }
 
 /// Of the time namespace of init, or of the one that it will enter.

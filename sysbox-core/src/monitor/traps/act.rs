@@ -59,11 +59,9 @@ pub(super) fn serve(
     limit_life()?;
     // Of all the monitor has, the FUSE device among it: whoever holds that keeps readers waiting.
     let mut kept = vec![listener, host.proc.as_fd(), host.init.as_fd()];
-    kept.extend(host.accounts.iter().map(AsFd::as_fd));
+    kept.extend(host.v1.iter().chain(&host.v2).map(AsFd::as_fd));
     fd::close_all_but(&kept).ok()?;
-    if !host.slow_accounts {
-        host.enter_cgroups()?;
-    }
+    enter_cgroups(&host.v1)?;
     let caller = Caller::open(host.proc.as_fd(), n.pid).ok()?;
     let is_its_own = || seccomp::is_waiting(listener, n.id).then_some(());
     let (tree, call, named) = match request {
@@ -83,9 +81,8 @@ pub(super) fn serve(
     if !same_label {
         return None;
     }
-    if host.slow_accounts {
-        host.enter_cgroups()?;
-    }
+    // For real work only: it takes milliseconds.
+    enter_cgroups(host.v2.as_slice())?;
     // The caller's, and nothing of the host's.
     let mut kept = vec![host.init.as_fd()];
     kept.extend([&place.mounts, &place.pids, &place.net, &place.root, &place.cwd].map(AsFd::as_fd));
@@ -194,11 +191,9 @@ impl Place {
     }
 }
 
-impl Host {
-    /// From here on the container's limits of memory and CPU hold for this process.
-    fn enter_cgroups(&self) -> Option<()> {
-        self.accounts.iter().try_for_each(|file| rustix::io::write(file, b"0").ok().map(drop))
-    }
+/// From here on the container's limits of memory and CPU hold for this process.
+fn enter_cgroups(files: &[OwnedFd]) -> Option<()> {
+    files.iter().try_for_each(|file| rustix::io::write(file, b"0").ok().map(drop))
 }
 
 /// Becomes the caller and makes its call.
