@@ -140,6 +140,52 @@ fn what_is_no_proc_is_the_kernels() {
     c.sh("mount -t devpts devpts /s && test -e /s/ptmx").ok();
 }
 
+/// An i386 program that mounts a tmpfs on /t, a procfs on /p, and exits with the errno of either.
+fn program_of_32_bits() -> Vec<u8> {
+    const BASE: u32 = 0x0804_8000;
+    const START: u32 = BASE + 52 + 32;
+    let mut code: Vec<u8> = Vec::new();
+    // mov eax, ebx, ecx, edx, esi, edi; int 0x80; then neg eax; jne to the end.
+    let call = |code: &mut Vec<u8>, target: u32, fstype: u32| {
+        for (register, value) in [(0, 21), (3, fstype), (1, target), (2, fstype), (6, 0), (7, 0)] {
+            code.push(0xb8 + register);
+            code.extend(u32::to_le_bytes(value));
+        }
+        code.extend([0xcd, 0x80, 0xf7, 0xd8]);
+    };
+    let strings = START + 2 * 34 + 2 + 6;
+    call(&mut code, strings, strings + 3);
+    code.extend([0x75, 34]);
+    call(&mut code, strings + 9, strings + 12);
+    // xchg ebx, eax; xor eax, eax; inc eax; int 0x80: exit.
+    code.extend([0x93, 0x31, 0xc0, 0x40, 0xcd, 0x80]);
+    assert_eq!(START + code.len() as u32, strings);
+    code.extend(b"/t\0tmpfs\0/p\0proc\0");
+    let size = 52 + 32 + code.len() as u32;
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0".to_vec();
+    for word in [1, START, 52, 0, 0, 52 | 32 << 16, 1, 0, 1, 0, BASE, BASE, size, size, 5, 0x1000] {
+        elf.extend(u32::to_le_bytes(word));
+    }
+    elf.extend(code);
+    elf
+}
+
+#[test]
+fn programs_of_32_bits_mount_what_the_kernel_has() {
+    let name = "programs_of_32_bits_mount_what_the_kernel_has";
+    let Some(lab) = Lab::new(name) else { return };
+    let file = lab.tree().join("bin/small");
+    std::fs::write(&file, program_of_32_bits()).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let c = start(&lab);
+    c.await_word("up");
+    match c.exec(&json!({"args": ["/bin/small"]})) {
+        Err(_) => eprintln!("SKIP {name}: this machine runs no i386 programs"),
+        Ok(done) => drop(done.ok()),
+    }
+    c.sh("grep -q ' /t tmpfs' /proc/mounts && grep -q ' /p proc' /proc/mounts && ! echo 1 > /p/sys/kernel/panic").ok();
+}
+
 #[test]
 fn sysinfo_says_what_the_limits_are() {
     let Some(lab) = Lab::new("sysinfo_says_what_the_limits_are") else { return };
@@ -218,7 +264,8 @@ fn monitors(c: &Guard<'_>) -> Vec<i32> {
 fn a_call_that_takes_too_long_fails() {
     let Some(lab) = Lab::new("a_call_that_takes_too_long_fails") else { return };
     provide(&lab.tree());
-    let c = lab.start(&nested(lab.doc("mkdir /p; while :; do mount -t proc proc /p || echo failed; umount -l /p; done")));
+    let c =
+        lab.start(&nested(lab.doc("mkdir /p; while :; do mount -t proc proc /p || echo failed; umount -l /p; done")));
     let monitor = pid(&c);
     // One of the two processes that work for a call; the other must not be left.
     let mut stopped = 0;

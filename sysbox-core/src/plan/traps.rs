@@ -64,3 +64,17 @@ fn profile() -> Profile {
 
 /// `MOVE_MOUNT_F_EMPTY_PATH`: what is moved is given as a descriptor, as by fsmount(2).
 pub(crate) const FROM_DESCRIPTOR: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seccomp::compile_for;
+
+    #[test]
+    fn every_architecture_is_served() {
+        for arch in [Arch::X86_64, Arch::Aarch64, Arch::Riscv64] {
+            let profile = Profile { architectures: Some(arch.family().iter().copied().collect()), ..profile() };
+            assert!(compile_for(&profile, arch).unwrap().len() < 200);
+        }
+    }
+}

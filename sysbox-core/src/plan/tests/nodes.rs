@@ -95,3 +95,30 @@ fn an_embedders_own() {
         assert!(nodes.clone().add(node(bad)).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn nodes_in_inner_containers_are_traps() {
+    let with = |more: &dyn Fn(&mut Value)| {
+        docker_with(|d| {
+            d["annotations"] = json!({ super::super::NESTED_NODES: "true" });
+            more(d);
+        })
+    };
+    assert_eq!(plan_on(&annotated("live"), |_| ()).unwrap().process.traps, None);
+    let p = plan_on(&with(&|_| ()), |_| ()).unwrap();
+    let traps = p.process.traps.clone().unwrap();
+    let listens = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    assert_eq!(u64::from(traps.flags) & listens, listens);
+    assert!(p.to_string().contains("mounted inside"), "{p}");
+    // An exec has the same.
+    let spec = Spec::from_json(with(&|_| ()).to_string().as_bytes()).unwrap();
+    let process = spec.oci().process().clone().unwrap();
+    assert_eq!(process_for_exec(&process, &maps(), spec.oci()).unwrap().traps, Some(traps));
+    let off = with(&|d| d["annotations"][super::super::NODES] = json!("off"));
+    assert_eq!(plan_on(&off, |_| ()).unwrap_err().kind(), Kind::InvalidConfig);
+    let two = with(&|d| {
+        d["linux"]["seccomp"]["listenerPath"] = json!("/run/agent");
+        d["linux"]["seccomp"]["syscalls"][1]["action"] = json!("SCMP_ACT_NOTIFY");
+    });
+    assert_eq!(plan_on(&two, |_| ()).unwrap_err().kind(), Kind::Unsupported);
+}
