@@ -1,147 +1,16 @@
 //! Live nodes of real cgroups, on whatever layout this machine has. Needs root; without, every test says that it was skipped.
-#![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions, not in what they share
 
-use oci_spec::runtime::LinuxResources;
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+#[path = "common/live.rs"]
+mod common;
+
+use common::{cpus_of, host, meminfo, show, times, until, Lab};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use sysbox_core::cgroup::{self, Layout, Paths, Version};
+use sysbox_core::cgroup::Version;
 use sysbox_core::procfs::live::{Live, Pressure, Sources};
 
 const MIB: u64 = 1 << 20;
-
-/// A cgroup of our own as a container has it, removed with everything in it at the end.
-struct Lab {
-    paths: Paths,
-    children: Vec<Child>,
-}
-
-impl Lab {
-    fn new(name: &str, resources: &str) -> Option<Lab> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIP {name}: not root");
-            return None;
-        }
-        let layout = Layout::detect().unwrap();
-        if let Some(c) =
-            ["memory", "cpu", "cpuset", "pids"].iter().find(|c| !layout.hierarchies.iter().any(|h| h.has(c)))
-        {
-            eprintln!("SKIP {name}: no controller {c}");
-            return None;
-        }
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let path = format!("/sysbox-live-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let resources: LinuxResources = serde_json::from_str(resources).unwrap();
-        let plan = cgroup::plan(&layout, Path::new(&path), Some(&resources), &[], (0, 0)).unwrap();
-        cgroup::create(&plan).unwrap();
-        Some(Lab { paths: plan.paths(), children: vec![] })
-    }
-
-    fn sources(&self) -> Sources {
-        Sources::open(&self.paths, 0).unwrap()
-    }
-
-    /// Runs a script in the container's own cgroups, or below them, once it is there.
-    fn run(&mut self, below: &str, script: &str) -> u32 {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("read go; {script}")]).stdin(Stdio::piped());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let (pid, go) = (child.id(), child.stdin.take());
-        self.children.push(child);
-        self.place(below, pid);
-        go.unwrap().write_all(b"\n").unwrap();
-        pid
-    }
-
-    fn place(&self, below: &str, pid: u32) {
-        for node in &self.paths.nodes {
-            let dir = node.dir.join(below);
-            std::fs::write(dir.join("cgroup.procs"), pid.to_string()).unwrap_or_else(|e| panic!("{dir:?}: {e}"));
-        }
-    }
-
-    /// Makes an inner cgroup in every hierarchy.
-    fn inner(&self, below: &str) {
-        for node in &self.paths.nodes {
-            let dir = node.dir.join(below);
-            std::fs::create_dir(&dir).unwrap();
-            if node.version == Version::V1 && node.has("cpuset") {
-                for file in ["cpuset.cpus", "cpuset.mems"] {
-                    let own = std::fs::read_to_string(node.dir.join(file)).unwrap();
-                    std::fs::write(dir.join(file), own.trim()).unwrap();
-                }
-            }
-        }
-    }
-
-    /// Sets a limit in an inner cgroup, by its file in v1 or in v2.
-    fn set(&self, below: &str, controller: &str, v1: (&str, &str), v2: (&str, &str)) {
-        let node = self.paths.node(controller).unwrap();
-        let (file, value) = if node.version == Version::V1 { v1 } else { v2 };
-        std::fs::write(node.dir.join(below).join(file), value).unwrap();
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.paths.kill_all();
-        for c in &mut self.children {
-            let _ = c.kill();
-            let _ = c.wait();
-        }
-        let removed = self.paths.remove();
-        if !std::thread::panicking() {
-            removed.unwrap();
-        }
-    }
-}
-
-fn show(sources: &mut Sources, node: Live, reader: Option<u32>) -> String {
-    let mut out = Vec::new();
-    sources.render(node, reader, &mut out).unwrap();
-    String::from_utf8(out).unwrap()
-}
-
-fn meminfo(sources: &mut Sources, reader: Option<u32>) -> BTreeMap<String, u64> {
-    let text = show(sources, Live::Meminfo, reader);
-    let value = |l: &str| {
-        let (name, rest) = l.split_once(':')?;
-        Some((name.to_owned(), rest.split_whitespace().next()?.parse().ok()?))
-    };
-    text.lines().filter_map(value).collect()
-}
-
-/// The time of each `cpu` line in ticks: busy and idle.
-fn times(sources: &mut Sources, reader: Option<u32>) -> Vec<(u64, u64)> {
-    let text = show(sources, Live::Stat, reader);
-    let cpus = text.lines().filter(|l| l.starts_with("cpu"));
-    cpus.map(|l| {
-        let n: Vec<u64> = l.split_whitespace().skip(1).map(|n| n.parse().unwrap()).collect();
-        assert_eq!(n.len(), 10);
-        (n[0] + n[1] + n[2], n[3])
-    })
-    .collect()
-}
-
-fn host(file: &str) -> String {
-    std::fs::read_to_string(file).unwrap()
-}
-
-fn cpus_of(cpuinfo: &str) -> Vec<usize> {
-    cpuinfo.lines().filter_map(|l| l.strip_prefix("processor")?.trim().strip_prefix(':')?.trim().parse().ok()).collect()
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 const NO_LIMITS: &str = "{}";
 
 #[test]
@@ -287,6 +156,8 @@ fn load_and_tasks() {
     lab.inner("in");
     let newest = lab.run("in", "exec sleep 1000");
     std::thread::sleep(Duration::from_millis(200));
+    let processes = format!("processes {newest}");
+    assert!(show(&mut s, Live::Stat, None).lines().any(|l| l == processes));
     let text = show(&mut s, Live::Loadavg, None);
     assert_eq!(text, format!("2.00 2.00 2.00 2/3 {newest}\n"));
     assert!(s.next_tick().is_some_and(|t| t <= Duration::from_secs(5)));
@@ -328,7 +199,17 @@ fn many_tasks_are_counted_in_bounded_time() {
 
 #[test]
 fn pressure_and_disks() {
-    let Some(mut lab) = Lab::new("pressure_and_disks", NO_LIMITS) else { return };
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    // v1 counts only what it might have to limit.
+    let device = std::fs::metadata(dir.path()).unwrap().dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let limit = format!(
+        r#"{{"blockIO":{{"throttleWriteBpsDevice":[{{"major":{major},"minor":{minor},"rate":10000000000}}]}}}}"#
+    );
+    let hosts = host("/proc/diskstats");
+    let is_disk = hosts.lines().any(|l| l.split_whitespace().take(2).eq([major.to_string(), minor.to_string()]));
+    let limits = if is_disk { &limit } else { NO_LIMITS };
+    let Some(mut lab) = Lab::new("pressure_and_disks", limits) else { return };
     let mut s = lab.sources();
     for (kind, file) in [(Pressure::Cpu, "cpu"), (Pressure::Io, "io"), (Pressure::Memory, "memory")] {
         let node = Live::Pressure(kind);
@@ -343,7 +224,6 @@ fn pressure_and_disks() {
             None => assert!(!s.available(node)),
         }
     }
-    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let file: PathBuf = dir.path().join("f");
     let script = format!(
         "dd if=/dev/zero of={0} bs=1M count=8 oflag=direct 2>/dev/null && touch {0}.done; sleep 1000",
@@ -353,7 +233,6 @@ fn pressure_and_disks() {
     until("the file is written", || dir.path().join("f.done").exists());
     let counted = lab.paths.stats().unwrap().io.unwrap_or_default();
     let text = show(&mut s, Live::Diskstats, Some(pid));
-    let hosts = host("/proc/diskstats");
     for io in &counted {
         let line = text.lines().find(|l| {
             let w: Vec<&str> = l.split_whitespace().collect();
@@ -375,6 +254,6 @@ fn pressure_and_disks() {
             .count()
     );
     if counted.is_empty() {
-        eprintln!("SKIP pressure_and_disks: the kernel counts no input and output here (blkio without a limit)");
+        eprintln!("SKIP pressure_and_disks: the kernel counts no input and output here");
     }
 }
