@@ -288,7 +288,8 @@ impl Sources {
     }
 
     fn stat(&mut self, cpus: &Cpus, used: &stat::Used, now: Duration, out: &mut Vec<u8>) -> io::Result<()> {
-        let tasks = Tasks { newest: self.newest, ..self.tasks(now) };
+        let mut tasks = self.tasks(now);
+        tasks.newest = self.newest;
         let uptime = i128::from(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)) + i128::from(self.boottime_offset);
         stat::cpu_lines(used, cpus, u64::try_from(uptime).unwrap_or(0), &mut self.debt, out);
         let offset = self.boottime_offset.div_euclid(1_000_000_000);

@@ -50,7 +50,8 @@ impl CpuSet {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..MOST).filter(|cpu| self.contains(*cpu))
+        let words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.flat_map(|(i, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| i * 64 + bit))
     }
 
     /// The lowest `n` of them.

@@ -158,3 +158,6 @@ impl<'a> Figures<'a> {
         self.number(own.levels(None).reader(), "pids.current")
     }
 }
+
+#[cfg(test)]
+mod tests;
