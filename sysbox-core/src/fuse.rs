@@ -30,6 +30,9 @@
 //! where the server has forbidden it, and of an empty file they give nothing without ever asking (`busybox cat` printed
 //! nothing on 6.18). As it is they give EINVAL, upon which programs use read(2). Before 6.5 they work.
 //! mmap(2) is refused if shared; a private mapping gives SIGBUS when touched.
+//!
+//! Before Linux 6.9, FUSE does not pin the pages that it reads into: in a process that forks in one thread while another
+//! reads, that read may leave its buffer as it was. So it is for every FUSE file that is not cached, lxcfs's too.
 
 mod snapshot;
 #[cfg(test)]
