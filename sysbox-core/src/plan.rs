@@ -23,6 +23,7 @@ use crate::idmap::Maps;
 use crate::mount::{Attrs, Node, Propagation};
 use crate::namespace::Join;
 use crate::overlay::Overlay;
+use crate::seccomp::Listener;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -289,6 +290,9 @@ pub struct Filter {
     pub flags: u32,
     /// Instructions: code, jt, jf, k.
     pub program: Vec<(u16, u8, u8, u32)>,
+    /// Who decides about the calls that it leaves to somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
 }
 
 /// Hooks by OCI point.

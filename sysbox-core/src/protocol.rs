@@ -41,7 +41,8 @@ pub(crate) enum Change {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Exec {
-    pub(crate) id: String,
+    /// The container's.
+    pub(crate) state: OciState,
     pub(crate) process: Process,
     /// Cgroups of the container, and its init, which tells where in them an exec belongs.
     pub(crate) cgroup: cgroup::Paths,
@@ -65,6 +66,8 @@ pub(crate) enum Fd {
     Lock,
     /// The container's init.
     Init,
+    /// A connected socket that takes the listener of the seccomp filter.
+    Agent,
 }
 
 /// Stage to caller.

@@ -53,7 +53,7 @@ impl Container {
         self.expect_fit()?;
         self.refresh_root();
         let exec = Exec {
-            id: self.id.clone(),
+            state: self.state(),
             process,
             cgroup: record.cgroup.clone(),
             init: init.pid,

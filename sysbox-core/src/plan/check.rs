@@ -166,7 +166,6 @@ fn check_unsupported(oci: &oci::Spec, linux: &oci::Linux) -> Result<()> {
             "linux.personality",
             linux.personality().as_ref().is_some_and(|p| p.domain() != oci::LinuxPersonalityDomain::PerLinux),
         ),
-        ("linux.seccomp.listenerPath", linux.seccomp().as_ref().is_some_and(|s| s.listener_path().is_some())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
         ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
         ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),

@@ -2,7 +2,7 @@
 
 use super::settings::{settings, Settings};
 use super::{capabilities, Filter, Process};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::idmap::Maps;
 use crate::{mount, seccomp};
 use oci_spec::runtime as oci;
@@ -123,15 +123,11 @@ fn filter(spec: Option<&oci::LinuxSeccomp>) -> Result<(Option<Filter>, Vec<Strin
     let Some(spec) = spec else { return Ok((None, Vec::new())) };
     let profile = seccomp::Profile::try_from(spec).map_err(|e| e.within("linux.seccomp"))?;
     let (profile, notes) = seccomp::open_for_system_container(profile);
-    if profile.needs_listener() {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "linux.seccomp: SCMP_ACT_NOTIFY needs a listener, which is not supported",
-        ));
-    }
     let insns = seccomp::compile(&profile).map_err(|e| e.within("linux.seccomp"))?;
     let program = insns.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect();
-    Ok((Some(Filter { flags: profile.filter_flags(), program }), notes))
+    let flags = profile.filter_flags();
+    let listener = profile.needs_listener().then_some(profile.listener).flatten();
+    Ok((Some(Filter { flags, program, listener }), notes))
 }
 
 fn rlimits(list: &[oci::PosixRlimit]) -> Result<Vec<(u32, u64, u64)>> {

@@ -47,7 +47,7 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     };
     drop((theirs, leaf, entry, joined));
     // What init needs is init's alone now; the lock stays until this process ends.
-    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
+    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener), fds.take(Fd::Agent)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
         furnish(plan, caller, &ours, pid, init.as_fd(), &host_mounts, holder)?;
         caller.send(&Reply::Done(None), &[])
