@@ -1,4 +1,4 @@
-//! System calls that a profile leaves to an agent outside (`SCMP_ACT_NOTIFY`, `listenerPath`).
+//! Profiles at work: calls that are left to an agent outside (`SCMP_ACT_NOTIFY`, `listenerPath`), and 32-bit programs.
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions, not in what they share
 
 mod common;
@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 use std::io::{IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
-use sysbox_core::{ExecOptions, Stdio};
+use sysbox_core::{ExecOptions, Exit, Stdio};
 
 /// What the agent is told, and the listener.
 fn told(agent: &UnixListener) -> (Value, std::os::fd::OwnedFd) {
@@ -25,7 +25,7 @@ fn told(agent: &UnixListener) -> (Value, std::os::fd::OwnedFd) {
         ControlMessageOwned::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    let fds = rights.expect("no descriptor comes");
+    let fds = rights.unwrap();
     assert_eq!(fds.len(), 1);
     // The received number is closed by way of its file: only a raw conversion could own it.
     let listener = sysbox_core::dup_number(fds[0]).unwrap();
@@ -104,4 +104,74 @@ fn without_the_agent_there_is_no_container() {
     // Where nothing is left to it, nobody is asked.
     doc["linux"]["seccomp"]["syscalls"][0]["action"] = json!("SCMP_ACT_ALLOW");
     lab.run(&doc).ok();
+}
+
+/// An i386 program: prints `32`, and exits with the errno of `mkdir("/tmp/made", 0755)`.
+fn program_of_32_bits() -> Vec<u8> {
+    const BASE: u32 = 0x0804_8000;
+    const CODE: u32 = BASE + 52 + 32;
+    let (text, path) = (CODE + 48, CODE + 51);
+    let mut code: Vec<u8> = Vec::new();
+    let mov = |code: &mut Vec<u8>, register: u8, value: u32| {
+        code.push(0xb8 + register);
+        code.extend(value.to_le_bytes());
+    };
+    const INT_80: [u8; 2] = [0xcd, 0x80];
+    let (eax, ecx, edx, ebx) = (0, 1, 2, 3);
+    for (register, value) in [(eax, 4), (ebx, 1), (ecx, text), (edx, 3)] {
+        mov(&mut code, register, value);
+    }
+    code.extend(INT_80);
+    for (register, value) in [(eax, 39), (ebx, path), (ecx, 0o755)] {
+        mov(&mut code, register, value);
+    }
+    code.extend(INT_80);
+    // neg eax; xchg ebx, eax; xor eax, eax; inc eax: exit.
+    code.extend([0xf7, 0xd8, 0x93, 0x31, 0xc0, 0x40]);
+    code.extend(INT_80);
+    code.push(0xf4);
+    assert_eq!(code.len(), 48);
+    code.extend(b"32\n/tmp/made\0");
+    let size = 52 + 32 + code.len() as u32;
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0".to_vec();
+    for word in [1, CODE, 52, 0, 0, 52 | 32 << 16, 1, 0, 1, 0, BASE, BASE, size, size, 5, 0x1000] {
+        elf.extend(u32::to_le_bytes(word));
+    }
+    assert_eq!(elf.len(), 52 + 32);
+    elf.extend(code);
+    elf
+}
+
+#[test]
+fn programs_of_32_bits_work_under_the_same_rules() {
+    let name = "programs_of_32_bits_work_under_the_same_rules";
+    let Some(lab) = Lab::new(name) else { return };
+    let file = lab.tree().join("bin/small");
+    std::fs::write(&file, program_of_32_bits()).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let runs_here = cfg!(target_arch = "x86_64") && std::process::Command::new(&file).output().is_ok();
+    if !runs_here {
+        eprintln!("SKIP {name}: this machine runs no i386 programs");
+        return;
+    }
+    let _ = std::fs::remove_dir("/tmp/made");
+    let mut doc = lab.system().args(["/bin/small"]).to_json();
+    let mut run = |architectures: Value| {
+        // ENAMETOOLONG: nothing else would say that.
+        doc["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": architectures,
+            "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENAMETOOLONG }],
+        });
+        let done = lab.run(&doc);
+        (done.exit, done.text)
+    };
+    // As Docker lists them, and as engines do that list none.
+    for architectures in [json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]), json!([])] {
+        assert_eq!(run(architectures), (Exit::Code(libc::ENAMETOOLONG), "32\n".into()));
+    }
+    assert_eq!(run(json!(["SCMP_ARCH_X86_64"])), (Exit::Signal(libc::SIGSYS), String::new()));
+    doc["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+    assert_eq!(lab.run(&doc).ok(), "32");
+    assert!(lab.tree().join("tmp/made").is_dir());
 }
