@@ -1,7 +1,7 @@
 //! The program: its identity, limits, capabilities and system call filter.
 
 use super::settings::{settings, Settings};
-use super::{capabilities, Filter, Process};
+use super::{capabilities, priority, Filter, Process};
 use crate::error::{Error, Result};
 use crate::idmap::Maps;
 use crate::{mount, seccomp};
@@ -86,6 +86,10 @@ pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) 
         no_new_privs: p.no_new_privileges().unwrap_or(false),
         caps: capabilities::caps(p.capabilities().as_ref(), cx.settings.honor_caps, cx.spec),
         rlimits: rlimits(p.rlimits().as_deref().unwrap_or_default())?,
+        scheduling: priority::scheduling(p.scheduler().as_ref())?,
+        io_priority: priority::io_priority(p.io_priority().as_ref())?,
+        personality: priority::personality(cx.spec.linux().as_ref().and_then(|l| l.personality().as_ref()))?,
+        affinity: priority::affinity(p.exec_cpu_affinity().as_ref())?,
         oom_score_adj: oom(p.oom_score_adj())?,
         oom_floor: (cx.memory_limited || cx.settings.oom_floor) && cx.can_lower_oom,
         apparmor,

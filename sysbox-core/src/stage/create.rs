@@ -149,6 +149,7 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 /// What only real root may give.
 fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
     launch::allow_limits(pid, &plan.process)?;
+    launch::schedule(pid, &plan.process)?;
     match oom {
         Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
             .op(format!("write {score} to oom_score_adj of init"))

@@ -25,6 +25,8 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     // Opened now, while /proc is the host's; a container may make its leaf unfit for processes at any moment.
     let beside_init = e.cgroup.open_init_unified(e.init as u32)?;
     launch::allow_limits(0, &e.process)?;
+    launch::schedule(0, &e.process)?;
+    launch::run_on(&e.process.affinity.initial, "process.execCPUAffinity.initial")?;
     if let Some(score) = e.process.oom_score_adj {
         let path = "/proc/self/oom_score_adj";
         std::fs::write(path, score.to_string()).op_at(format!("write {score} to"), path)?;
@@ -113,6 +115,7 @@ fn child(e: &Exec, entry: Entry, cgroup_ns: File, proc: Option<Root>, fds: Fds, 
 fn prepare(e: &Exec, entry: Entry, cgroup_ns: File, proc: Option<Root>, mut fds: Fds) -> Result<launch::Prepared> {
     entry.enter_v1()?;
     drop(entry);
+    launch::run_on(&e.process.affinity.last, "process.execCPUAffinity.final")?;
     setns(cgroup_ns, CloneFlags::CLONE_NEWCGROUP).op("setns to the container's cgroup namespace")?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;

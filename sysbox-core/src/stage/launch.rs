@@ -7,8 +7,9 @@ use crate::plan::{Caps, Filter, Process};
 use crate::process::{home_in, look_up, LookupError, DEFAULT_PATH};
 use crate::sys::channel::Channel;
 use crate::sys::cred::{self, CapSets};
-use crate::sys::{fd, pty, seccomp};
-use nix::unistd::{access, AccessFlags};
+use crate::sys::{fd, pty, sched, seccomp};
+use nix::sched::{sched_setaffinity, CpuSet};
+use nix::unistd::{access, AccessFlags, Pid};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
@@ -147,6 +148,27 @@ pub(super) fn allow_limits(pid: i32, p: &Process) -> Result<()> {
     Ok(())
 }
 
+/// What needs the rights of the host's root, or passes on to children of `pid`, 0 for this process.
+pub(super) fn schedule(pid: i32, p: &Process) -> Result<()> {
+    if let Some(s) = p.scheduling {
+        sched::set_scheduler(pid, s.policy, s.nice, s.priority).op("sched_setattr, for process.scheduler")?;
+    }
+    if let Some(io) = p.io_priority {
+        sched::set_io_priority(pid, io).op("ioprio_set, for process.ioPriority")?;
+    }
+    Ok(())
+}
+
+/// Lets this process run on these CPUs only; on all it may if there are none.
+pub(super) fn run_on(cpus: &[usize], field: &str) -> Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    let made = cpus.iter().try_for_each(|cpu| set.set(*cpu));
+    made.and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).op(format!("sched_setaffinity, for {field}"))
+}
+
 /// Becomes the program. Returns only on failure, with the socket on which to report it.
 pub(super) fn launch(p: &Process, prepared: Prepared, report: OwnedFd) -> (Error, Option<Channel>) {
     let mut report = Some(report);
@@ -176,6 +198,9 @@ fn try_launch(p: &Process, prepared: Prepared, report: &mut Option<OwnedFd>) -> 
     // They are for the program: what was opened and read before may need more. A filter may forbid the call.
     for &(resource, soft, hard) in &p.rlimits {
         cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
+    }
+    if let Some(domain) = p.personality {
+        sched::set_personality(domain).op("personality")?;
     }
     // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and the user may lose it just now.
     if !p.no_new_privs {
