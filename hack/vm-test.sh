@@ -381,7 +381,8 @@ test_apparmor() {
   rt delete --force armor
   bundle armor busybox '.process.apparmorProfile = "no-such-profile"' sleep 1000
   refused 'a profile that is not there' rt run -d -b /b/armor armor
-  rt run -d -b /b/armor armor 2>&1 | grep -q no-such-profile || fail 'the profile is not named'
+  rt run -d -b /b/armor armor 2>/b/err || true
+  grep -q no-such-profile /b/err || fail "$(cat /b/err)"
   rmdir $policy/namespaces/box
   umount /sys/kernel/security
 }
