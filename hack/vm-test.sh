@@ -348,6 +348,45 @@ test_devices() {
   rt delete --force dev
 }
 
+# What needs CAP_SYS_RESOURCE: the right of inner software to lower its score, where the host's memory is not at stake.
+test_score() {
+  local tries='cat /proc/self/oom_score_adj; for s in -999 -1000; do echo $s >/proc/self/oom_score_adj 2>/dev/null && cat /proc/self/oom_score_adj; done; true'
+  bundle score busybox "$limits" sh -c "$tries"
+  same 'with a memory limit' "$(rt run -b /b/score score | xargs)" '0 -999'
+  bundle score busybox "$limits | .process.oomScoreAdj = 300" sh -c "$tries"
+  same 'with a score of its own' "$(rt run -b /b/score score | xargs)" '300 -999'
+  bundle score busybox . sh -c "$tries"
+  same 'without a memory limit' "$(rt run -b /b/score score | xargs)" 0
+  bundle score busybox '.annotations = {"sysbox.oom-floor": "true"}' sh -c "$tries"
+  same 'with the annotation' "$(rt run -b /b/score score | xargs)" '0 -999'
+  bundle score busybox '.process.oomScoreAdj = -500' sh -c "$tries"
+  same 'with a low score' "$(rt run -b /b/score score | xargs)" '-500'
+}
+
+# A namespace of AppArmor's has a profile without a compiler.
+test_apparmor() {
+  local policy=/sys/kernel/security/apparmor/policy pid
+  mount -t securityfs securityfs /sys/kernel/security
+  mkdir $policy/namespaces/box
+  bundle armor busybox '.process.apparmorProfile = ":box:unconfined"' sleep 1000
+  rt run -d -b /b/armor --pid-file /b/pid armor
+  pid=$(cat /b/pid)
+  same 'label of init' "$(cat "/proc/$pid/attr/apparmor/current")" ':box:unconfined'
+  rt exec -d --pid-file /b/pid armor sleep 1000
+  same 'label of exec' "$(cat "/proc/$(cat /b/pid)/attr/apparmor/current")" ':box:unconfined'
+  rt delete --force armor
+  bundle armor busybox '.process.apparmorProfile = "docker-default"' sleep 1000
+  rt run -d -b /b/armor --pid-file /b/pid armor
+  same 'label for an engine' "$(cat "/proc/$(cat /b/pid)/attr/apparmor/current")" unconfined
+  rt delete --force armor
+  bundle armor busybox '.process.apparmorProfile = "no-such-profile"' sleep 1000
+  refused 'a profile that is not there' rt run -d -b /b/armor armor
+  rt run -d -b /b/armor armor 2>/b/err || true
+  grep -q no-such-profile /b/err || fail "$(cat /b/err)"
+  rmdir $policy/namespaces/box
+  umount /sys/kernel/security
+}
+
 test_time() {
   bundle time busybox . sh -c 'cut -d. -f1 /proc/uptime; readlink /proc/self/ns/time'
   local out
@@ -454,7 +493,7 @@ test_times() {
   rmdir $cg/a $cg/b
 }
 
-all=(check run lifecycle limits delegation exec devices time nested docker engine times)
+all=(check run lifecycle limits delegation exec devices score apparmor time nested docker engine times)
 
 guest() {
   local name before began passed=0 failed=0

@@ -46,7 +46,8 @@ pub(crate) enum Change {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Exec {
-    pub(crate) id: String,
+    /// The container's.
+    pub(crate) state: OciState,
     pub(crate) process: Process,
     /// Cgroups of the container, and its init, which tells where in them an exec belongs.
     pub(crate) cgroup: cgroup::Paths,
@@ -92,6 +93,8 @@ pub(crate) enum Fd {
     Init,
     /// Where a monitor is asked whether it answers.
     Control,
+    /// A connected socket that takes the listener of the seccomp filter.
+    Agent,
 }
 
 /// Stage to caller.

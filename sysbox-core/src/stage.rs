@@ -3,6 +3,7 @@
 //! It gets one request over the socket that is its descriptor 0, applies it and answers. What it did is learnt from that
 //! socket, never from its wait status.
 
+mod agent;
 mod birth;
 mod copy;
 mod create;

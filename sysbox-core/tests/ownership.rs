@@ -119,7 +119,21 @@ fn a_bind_of_a_tree_brings_the_mounts_below_it() {
     c.sh("touch '/rw/sub dir/new'").ok();
     assert_eq!(std::fs::metadata(sub.join("new")).unwrap().uid(), 0);
     c.sh("umount '/rw/sub dir'").fails("Invalid argument");
+    // Read-only is what lies below as well; in config.json `ro` is about the bind alone, as with mount(8).
+    for (script, why) in [
+        ("touch /ro/new", "Read-only"),
+        ("touch '/ro/sub dir/new2'", "Read-only"),
+        ("mount -o remount,rw,bind '/ro/sub dir'", "denied"),
+        ("unshare -Urm mount -o remount,rw,bind '/ro/sub dir'", "denied"),
+    ] {
+        c.sh(script).fails(why);
+    }
+    let mut doc = lab.system().to_json();
+    doc["mounts"] =
+        json!([{ "destination": "/ro", "source": lab.path("data"), "type": "bind", "options": ["rbind", "ro"] }]);
+    let c = lab.start(&doc);
     c.sh("touch /ro/new").fails("Read-only");
+    c.sh("touch '/ro/sub dir/new3'").ok();
 }
 
 #[test]

@@ -89,6 +89,21 @@ fn images_inside_survive_restarts_and_commits() {
 }
 
 #[test]
+fn the_data_root_that_an_image_configures() {
+    let Some(engine) = Engine::shared("the_data_root_that_an_image_configures") else { return };
+    engine.image("docker-bookworm");
+    let script = r#"mkdir -p /etc/docker && echo '{"data-root": "/srv/engine"}' >/etc/docker/daemon.json"#;
+    engine.run(&["--name", "configures", "docker-bookworm", "sh", "-c", script]).ok();
+    engine.docker(&["commit", "configures", "configured"]).ok();
+    engine.docker(&["rm", "configures"]).ok();
+    with_engine(&engine, "configured", "elsewhere", &[]);
+    let script = "docker info --format '{{.Driver}} {{.DockerRootDir}}'; docker import /opt/busybox.tar busybox >/dev/null; docker run --rm busybox echo runs; grep -c ' /var/lib/docker ' /proc/mounts || true";
+    assert_eq!(sh(&engine, "elsewhere", script), "overlay2 /srv/engine\nruns\n0");
+    engine.docker(&["rm", "-f", "elsewhere"]).ok();
+    engine.docker(&["rmi", "configured"]).ok();
+}
+
+#[test]
 fn a_volume_is_never_shadowed() {
     let Some(engine) = Engine::shared("a_volume_is_never_shadowed") else { return };
     engine.image("busybox");

@@ -54,7 +54,7 @@ impl Container {
         self.refresh_root();
         self.mend_monitor();
         let exec = Exec {
-            id: self.id.clone(),
+            state: self.state(),
             process,
             cgroup: record.cgroup.clone(),
             init: init.pid,

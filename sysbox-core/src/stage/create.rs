@@ -48,7 +48,7 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     drop((theirs, leaf, entry, joined));
     let control = fds.take(Fd::Control);
     // What init needs is init's alone now; the lock stays until this process ends.
-    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
+    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener), fds.take(Fd::Agent)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
         furnish(plan, caller, &ours, (pid, init.as_fd()), &host_mounts, holder, control)?;
         caller.send(&Reply::Done(None), &[])
@@ -158,6 +158,7 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 /// What only real root may give.
 fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
     launch::allow_limits(pid, &plan.process)?;
+    launch::schedule(pid, &plan.process)?;
     match oom {
         Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
             .op(format!("write {score} to oom_score_adj of init"))

@@ -88,10 +88,10 @@ fn an_embedders_own() {
     };
     let nodes = Nodes::default();
     let count = nodes.iter().count();
-    let more = nodes.clone().add(node("/proc/sys/kernel/panic")).unwrap();
+    let more = nodes.clone().with(node("/proc/sys/kernel/panic")).unwrap();
     assert_eq!(more.iter().count(), count);
-    assert_eq!(nodes.clone().add(node("/proc/sys/kernel/new")).unwrap().iter().count(), count + 1);
+    assert_eq!(nodes.clone().with(node("/proc/sys/kernel/new")).unwrap().iter().count(), count + 1);
     for bad in ["/proc", "/sys", "/etc/passwd", "proc/x", "/proc/../etc/x", "/proc/sys/kernel", "/proc/meminfo/x"] {
-        assert!(nodes.clone().add(node(bad)).is_err(), "{bad}");
+        assert!(nodes.clone().with(node(bad)).is_err(), "{bad}");
     }
 }
