@@ -14,7 +14,7 @@
 //!     // wait until `server` is readable
 //! }
 //! # drop(mount);
-//! # sysbox_core::Result::Ok(())
+//! # Ok::<(), sysbox_core::Error>(())
 //! ```
 //!
 //! # What readers see
@@ -106,7 +106,8 @@ pub enum Progress {
 /// A new FUSE file system: its device, and its root as a detached mount (nosuid, nodev, noexec); both close-on-exec.
 ///
 /// `source` is what mountinfo shows as its device. The file system lives as long as any copy of the device's descriptor
-/// does: only the serving process should have one.
+/// does: only the serving process should have one. To bind single files of it with open_tree(2), it has to be attached
+/// somewhere first: Linux 6.18 does without, 6.1 gives EINVAL.
 ///
 /// # Errors
 /// No `/dev/fuse`, no CAP_SYS_ADMIN, no FUSE in the kernel. Needs Linux 5.2.
