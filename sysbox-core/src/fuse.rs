@@ -81,7 +81,7 @@ pub struct Owner {
 /// Who reads, as the kernel says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reader {
-    /// The thread's process in the pid namespace of the process that mounted; 0 if it has none there.
+    /// The reading thread (gettid(2)) in the pid namespace of the process that mounted; 0 if it has none there.
     pub pid: u32,
     /// File system user ID, in the user namespace that mounted.
     pub uid: u32,
