@@ -36,6 +36,8 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     tree::leave_host()?;
     fds.own_pipes(plan.maps.root())?;
     let (ours, theirs) = Channel::pair()?;
+    // Before init is born: a process that is older than its clocks has an age of billions of seconds.
+    let offsets = offsets(plan.time);
     let (fork, entry, joined) = birth::clone_init(plan, entry).map_err(no_userns)?;
     let (pid, init) = match fork {
         Fork::Child => {
@@ -50,7 +52,7 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     // What init needs is init's alone now; the lock stays until this process ends.
     drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener), fds.take(Fd::Agent)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
-        furnish(plan, caller, &ours, (pid, init.as_fd()), &host_mounts, holder, control)?;
+        furnish(plan, caller, &ours, (pid, init.as_fd()), &host_mounts, holder, (control, offsets))?;
         caller.send(&Reply::Done(None), &[])
     });
     if made.is_err() {
@@ -89,7 +91,7 @@ fn furnish(
     (pid, pidfd): (i32, BorrowedFd<'_>),
     host_mounts: &File,
     holder: Option<Holder>,
-    control: Option<OwnedFd>,
+    (control, offsets): (Option<OwnedFd>, Option<String>),
 ) -> Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
     if plan.join.is_some() {
@@ -115,7 +117,7 @@ fn furnish(
     if let Some(holder) = holder {
         holder.end();
     }
-    if let Some(text) = offsets(plan.time)? {
+    if let Some(text) = offsets {
         std::fs::write(of("timens_offsets"), text).op_at("write", of("timens_offsets"))?;
     }
     let root = tree::build(plan, sources, pidfd)?;
@@ -178,7 +180,7 @@ fn open_oom_score(plan: &Plan, pid: i32) -> Result<Option<(i32, File)>> {
 }
 
 /// The text for /proc/PID/timens_offsets.
-fn offsets(time: TimeOffsets) -> Result<Option<String>> {
+fn offsets(time: TimeOffsets) -> Option<String> {
     use rustix::time::{clock_gettime, ClockId};
     let negated = |c| {
         let now = clock_gettime(c);
@@ -190,11 +192,11 @@ fn offsets(time: TimeOffsets) -> Result<Option<String>> {
         }
     };
     let (mono, boot) = match time {
-        TimeOffsets::Host => return Ok(None),
+        TimeOffsets::Host => return None,
         TimeOffsets::FromZero => (negated(ClockId::Monotonic), negated(ClockId::Boottime)),
         TimeOffsets::Given { monotonic, boottime } => {
             ((monotonic.0, i64::from(monotonic.1)), (boottime.0, i64::from(boottime.1)))
         }
     };
-    Ok(Some(format!("monotonic {} {}\nboottime {} {}\n", mono.0, mono.1, boot.0, boot.1)))
+    Some(format!("monotonic {} {}\nboottime {} {}\n", mono.0, mono.1, boot.0, boot.1))
 }
