@@ -4,7 +4,7 @@
 //! the cgroup which has it; of equal limits it is the outermost, which has all that is in use. So software in a limited inner container
 //! sees that container's memory, and in an unlimited one the whole container's.
 
-use super::cpus::{allowed, quota_cpus, v2_quota, CpuSet, Cpus, Level};
+use super::cpus::{allowed, quota_share, v2_quota, CpuSet, Cpus, Level};
 use super::file::text;
 use super::memory::{v1_swap_limit, Host, Memory, Stat, Swap};
 use super::place::{Levels, Own};
@@ -102,13 +102,13 @@ impl<'a> Figures<'a> {
         allowed(online, &levels)
     }
 
-    fn quota(&mut self, dir: BorrowedFd<'_>) -> Option<usize> {
+    fn quota(&mut self, dir: BorrowedFd<'_>) -> Option<u64> {
         if let Ok(text) = text(dir, "cpu.max", self.buffer) {
             return v2_quota(text);
         }
         // -1, which is no number here, is no limit.
         let quota = self.number(dir, "cpu.cfs_quota_us")?;
-        quota_cpus(quota, self.number(dir, "cpu.cfs_period_us")?)
+        quota_share(quota, self.number(dir, "cpu.cfs_period_us")?)
     }
 
     /// What is in force, whatever was asked for.
