@@ -116,33 +116,35 @@ fn cpus_agree_with_each_other() {
 
 #[test]
 fn a_quota_used_up_is_all_busy() {
-    let resources = r#"{"cpu":{"quota":20000,"period":20000}}"#;
-    let Some(mut lab) = Lab::new("a_quota_used_up_is_all_busy", resources) else { return };
-    let mut s = lab.sources();
-    let ask = |s: &mut Sources, wait: u64| {
-        let before = times(s, None);
-        let start = Instant::now();
-        std::thread::sleep(Duration::from_millis(wait));
-        let after = times(s, None);
-        let passed = start.elapsed().as_millis() as i64 / 10;
-        let delta = |i: usize| (after[i].0 as i64 - before[i].0 as i64, after[i].1 as i64 - before[i].1 as i64);
-        assert_eq!(delta(0), delta(1), "one CPU is all");
-        let (busy, idle) = delta(1);
-        assert!((busy + idle - passed).abs() <= 3, "{busy} busy and {idle} idle in {passed}");
-        busy as f64 / (busy + idle) as f64
-    };
-    assert!(ask(&mut s, 500) < 0.1);
-    let pids: Vec<u32> = (0..3).map(|_| lab.run("", "while :; do :; done")).collect();
-    std::thread::sleep(Duration::from_millis(200));
-    // Another load may keep it from using what it may: as much as it has used is shown.
-    let node = lab.paths.clone();
-    let used = || node.stats().unwrap().cpu.unwrap().total;
-    let (before, start) = (used(), Instant::now());
-    let shown = ask(&mut s, 2000);
-    let real = (used() - before) as f64 / start.elapsed().as_nanos() as f64;
-    assert!((shown - real).abs() < 0.05, "{shown} is shown, {real} was used");
-    assert!(show(&mut s, Live::Stat, None).lines().any(|l| l.starts_with("procs_running") && !l.ends_with(" 0")));
-    drop(pids);
+    for share in [0.5f64, 1.0, 1.5] {
+        let quota = (share * 20_000.0) as u64;
+        let limits = format!(r#"{{"cpu":{{"quota":{quota},"period":20000}}}}"#);
+        let Some(mut lab) = Lab::new("a_quota_used_up_is_all_busy", &limits) else { return };
+        let online = cpus_of(&host("/proc/cpuinfo")).len() as f64;
+        let mut s = lab.sources();
+        let ask = |s: &mut Sources, wait: u64| {
+            let (before, start) = (times(s, None), Instant::now());
+            std::thread::sleep(Duration::from_millis(wait));
+            let (after, passed) = (times(s, None), start.elapsed().as_secs_f64() * 100.0 * share.min(online));
+            let delta = |i: usize| (after[i].0 as f64 - before[i].0 as f64, after[i].1 as f64 - before[i].1 as f64);
+            let (busy, idle) = delta(0);
+            assert!((busy + idle - passed).abs() <= 6.0, "{busy} busy and {idle} idle in {passed}");
+            busy / (busy + idle)
+        };
+        assert!(ask(&mut s, 500) < 0.1);
+        for _ in 0..3 {
+            lab.run("", "while :; do :; done");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        // Another load may keep it from using what it may: as much as it has used is shown.
+        let node = lab.paths.clone();
+        let used = || node.stats().unwrap().cpu.unwrap().total as f64;
+        let (before, start) = (used(), Instant::now());
+        let shown = ask(&mut s, 2000);
+        let real = (used() - before) / start.elapsed().as_nanos() as f64 / share.min(online);
+        assert!((shown - real).abs() < 0.06, "of {share} {shown} is shown, {real} was used");
+        assert!(show(&mut s, Live::Stat, None).lines().any(|l| l.starts_with("procs_running") && !l.ends_with(" 0")));
+    }
 }
 
 #[test]

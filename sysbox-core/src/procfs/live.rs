@@ -28,6 +28,8 @@ mod memory;
 mod place;
 mod scan;
 mod stat;
+#[cfg(test)]
+mod tests;
 
 use crate::cgroup::Paths;
 use crate::error::{Result, SysResult};
@@ -43,7 +45,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// For how long the numbers of tasks are good enough not to look again.
@@ -161,10 +163,13 @@ impl Sources {
     /// # Errors
     /// One of them cannot be opened.
     pub fn open(cgroups: &Paths, boottime_offset: i64) -> Result<Sources> {
+        // The first look at the clock finds the vDSO, for which it asks the kernel.
+        now();
         let census = cgroups.census().and_then(|c| cgroups.nodes.iter().position(|n| n == c));
         let nodes = cgroups.nodes.iter().map(|n| {
             let below = n.dir.strip_prefix(&n.mount).unwrap_or(Path::new(""));
-            let path = n.root.join(below).into_os_string().into_vec();
+            let path: PathBuf = n.root.components().chain(below.components()).collect();
+            let path = path.into_os_string().into_vec();
             Ok(Own { dir: open_dir(&n.dir)?, version: n.version, controllers: n.controllers.clone(), path })
         });
         Ok(Sources {

@@ -4,7 +4,7 @@
 //! the cgroup which has it; of equal limits it is the outermost, which has all that is in use. So software in a limited inner container
 //! sees that container's memory, and in an unlimited one the whole container's.
 
-use super::cpus::{allowed, quota_cpus, v2_quota, CpuSet, Cpus, Level};
+use super::cpus::{allowed, quota_share, v2_quota, CpuSet, Cpus, Level};
 use super::file::text;
 use super::memory::{v1_swap_limit, Host, Memory, Stat, Swap};
 use super::place::{Levels, Own};
@@ -91,30 +91,31 @@ impl<'a> Figures<'a> {
     /// The CPUs, of those that the host has.
     pub(super) fn cpus(&mut self, online: &CpuSet) -> Cpus {
         let (quota, set) = (self.node("cpu"), self.node("cpuset"));
-        let (quota, set) = (quota.map(|n| n.levels(self.reader)), set.map(|n| n.levels(self.reader)));
-        let depth = quota.iter().chain(&set).map(Levels::len).max().unwrap_or(0);
+        let quota = quota.map(|n| (n.levels(self.reader), n.version));
+        let set = set.map(|n| (n.levels(self.reader), n.version));
+        let depth = quota.iter().chain(&set).map(|(levels, _)| levels.len()).max().unwrap_or(0);
         let levels: Vec<Level> = (0..depth)
             .map(|i| Level {
-                quota: quota.as_ref().and_then(|l| self.quota(l.at(i))),
-                set: set.as_ref().and_then(|l| self.cpuset(l.at(i))),
+                quota: quota.as_ref().and_then(|(l, version)| self.quota(l.at(i), *version)),
+                set: set.as_ref().and_then(|(l, version)| self.cpuset(l.at(i), *version)),
             })
             .collect();
         allowed(online, &levels)
     }
 
-    fn quota(&mut self, dir: BorrowedFd<'_>) -> Option<usize> {
-        if let Ok(text) = text(dir, "cpu.max", self.buffer) {
-            return v2_quota(text);
+    fn quota(&mut self, dir: BorrowedFd<'_>, version: Version) -> Option<u64> {
+        if version == Version::V2 {
+            return v2_quota(text(dir, "cpu.max", self.buffer).ok()?);
         }
         // -1, which is no number here, is no limit.
         let quota = self.number(dir, "cpu.cfs_quota_us")?;
-        quota_cpus(quota, self.number(dir, "cpu.cfs_period_us")?)
+        quota_share(quota, self.number(dir, "cpu.cfs_period_us")?)
     }
 
     /// What is in force, whatever was asked for.
-    fn cpuset(&mut self, dir: BorrowedFd<'_>) -> Option<CpuSet> {
-        let files = ["cpuset.cpus.effective", "cpuset.effective_cpus"];
-        files.iter().find_map(|file| text(dir, file, self.buffer).ok().map(CpuSet::parse))
+    fn cpuset(&mut self, dir: BorrowedFd<'_>, version: Version) -> Option<CpuSet> {
+        let file = if version == Version::V1 { "cpuset.effective_cpus" } else { "cpuset.cpus.effective" };
+        text(dir, file, self.buffer).ok().map(CpuSet::parse)
     }
 
     /// The time used by the cgroup at this level.

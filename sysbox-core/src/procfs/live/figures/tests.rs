@@ -136,12 +136,12 @@ fn cpus_of_v1_in_separate_hierarchies() {
         let text = format!("1:cpu:{path}\n2:cpuset:{path}\n3:cpuacct:{path}\n");
         with(&nodes, &text, |f| {
             let cpus = f.cpus(&CpuSet::parse("0-7"));
-            (cpus.shown.list(), cpus.cut, f.used(cpus.binding))
+            (cpus.shown.list(), cpus.last, f.used(cpus.binding))
         })
     };
     let used = |busy: &[u64], system: &[u64]| Used::PerCpu { busy: busy.into(), system: system.into() };
-    assert_eq!(at("/c"), ("1-2".into(), true, used(&[10, 20, 30, 40], &[1, 2, 3, 4])));
-    assert_eq!(at("/c/in"), ("3".into(), false, used(&[0, 0, 0, 5], &[0, 0, 0, 1])));
+    assert_eq!(at("/c"), ("1-2".into(), Some(500_000), used(&[10, 20, 30, 40], &[1, 2, 3, 4])));
+    assert_eq!(at("/c/in"), ("3".into(), None, used(&[0, 0, 0, 5], &[0, 0, 0, 1])));
 }
 
 #[test]
@@ -158,17 +158,17 @@ fn cpus_of_v2_and_of_hybrid_hosts() {
     let at = |nodes: &[Own], text: &str| {
         with(nodes, text, |f| {
             let cpus = f.cpus(&CpuSet::parse("0-7"));
-            (cpus.shown.list(), cpus.cut, f.used(cpus.binding))
+            (cpus.shown.list(), cpus.last, f.used(cpus.binding))
         })
     };
     let v2 = [tree.own("c", Version::V2, &["cpu", "cpuset", "memory"])];
-    assert_eq!(at(&v2, "0::/c\n"), ("0-3".into(), false, Used::Total { user: 20_000, system: 10_000 }));
-    assert_eq!(at(&v2, "0::/c/in\n"), ("0-1".into(), true, Used::Total { user: 2000, system: 1000 }));
+    assert_eq!(at(&v2, "0::/c\n"), ("0-3".into(), None, Used::Total { user: 20_000, system: 10_000 }));
+    assert_eq!(at(&v2, "0::/c/in\n"), ("0-1".into(), Some(1_000_000), Used::Total { user: 2000, system: 1000 }));
     // Quota on v1, and nobody counts time but v2, which owns no controller.
     let hybrid = [tree.own("v1/c", Version::V1, &["cpu"]), tree.own("c", Version::V2, &[])];
     let text = "1:cpu:/c\n0::/c/in\n";
-    assert_eq!(at(&hybrid, text), ("0".into(), true, Used::Total { user: 20_000, system: 10_000 }));
-    assert_eq!(at(&[], ""), ("0-7".into(), false, Used::Total { user: 0, system: 0 }));
+    assert_eq!(at(&hybrid, text), ("0".into(), Some(1_000_000), Used::Total { user: 20_000, system: 10_000 }));
+    assert_eq!(at(&[], ""), ("0-7".into(), None, Used::Total { user: 0, system: 0 }));
 }
 
 #[test]
