@@ -120,13 +120,15 @@ fn furnish(
     if let Some(text) = offsets {
         std::fs::write(of("timens_offsets"), text).op_at("write", of("timens_offsets"))?;
     }
-    let root = tree::build(plan, sources, pidfd)?;
-    let mut leaves = Vec::new();
-    if let Some(control) = control {
-        let born = monitor::start(&plan.nodes, plan.cgroup.paths(), plan.maps.root(), (pid, pidfd), control)?;
-        caller.send(&Reply::Monitor(born.pid), &[])?;
-        leaves = born.leaves;
+    // It gets ready while the tree is built.
+    let monitor = control
+        .map(|c| monitor::start(&plan.nodes, plan.cgroup.paths(), plan.maps.root(), (pid, pidfd), c))
+        .transpose()?;
+    if let Some(m) = &monitor {
+        caller.send(&Reply::Monitor(m.pid), &[])?;
     }
+    let root = tree::build(plan, sources, pidfd)?;
+    let leaves = monitor.map(monitor::Started::leaves).transpose()?.unwrap_or_default();
     let state = OciState {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),

@@ -23,26 +23,27 @@ use std::time::Duration;
 /// How long a monitor may take until it serves, and how long the look-up of paths inside a container may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A monitor that serves.
+/// A monitor that is on its way.
 #[derive(Debug)]
-pub(super) struct Born {
+pub(super) struct Started {
     pub(super) pid: i32,
-    pub(super) pidfd: OwnedFd,
-    /// For each live node its place in the list of all and a detached mount of its file.
-    pub(super) leaves: Vec<(usize, OwnedFd)>,
+    pidfd: OwnedFd,
+    channel: Channel,
+    files: OwnedFd,
+    places: Vec<usize>,
 }
 
-/// Starts one, and waits until it serves. To be called in the host's namespaces but for the mount namespace, which must be one of
-/// this process's own, and while /proc is the host's.
+/// Starts one. To be called in the host's namespaces but for the mount namespace, which must be one of this process's own, and
+/// while /proc is the host's.
 pub(super) fn start(
     leaves: &[Leaf],
     cgroups: Paths,
     root: (u32, u32),
     (init, init_fd): (i32, BorrowedFd<'_>),
     control: OwnedFd,
-) -> Result<Born> {
+) -> Result<Started> {
     let (places, nodes): (Vec<_>, Vec<_>) = leaves.iter().enumerate().filter_map(|(i, l)| Some((i, l.live()?))).unzip();
-    let (dev, files) = fuse::mount(attach::LIVE_SOURCE)?;
+    let (dev, files) = fuse::mount(attach::LIVE_SOURCE).map_err(without)?;
     let setup = Setup {
         dev,
         init: init_fd.try_clone_to_owned().op("dup")?,
@@ -53,29 +54,35 @@ pub(super) fn start(
         nodes,
     };
     let (ours, theirs) = Channel::pair()?;
-    let (pid, pidfd) = match clone::fork(0, None).op("fork the monitor")? {
+    match clone::fork(0, None).op("fork the monitor")? {
         Fork::Child => {
             drop((ours, files));
             monitor::run(setup, &theirs)
         }
-        Fork::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    // The device among it: when the monitor dies, nobody must wait for it.
-    drop((setup, theirs));
-    let served = ours
-        .limit_wait(PATIENCE)
-        .and_then(|()| ours.expect::<std::result::Result<(), Error>>("the monitor"))
-        .and_then(|(ready, _)| ready)
-        .and_then(|()| copies(files, &places));
-    match served {
-        Ok(leaves) => Ok(Born { pid, pidfd, leaves }),
-        Err(e) => {
-            let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
-            Err(e
-                .within("start the container's monitor")
-                .hint(format!("without live nodes: annotation {}=stored", crate::plan::NODES)))
-        }
+        // The device goes with `setup`: when the monitor dies, nobody must wait for it.
+        Fork::Parent { pid, pidfd } => Ok(Started { pid, pidfd, channel: ours, files, places }),
     }
+}
+
+impl Started {
+    /// Waits until it serves. For each live node its place in the list of all and a detached mount of its file.
+    pub(super) fn leaves(self) -> Result<Vec<(usize, OwnedFd)>> {
+        let served = self
+            .channel
+            .limit_wait(PATIENCE)
+            .and_then(|()| self.channel.expect::<Result<()>>("the monitor"))
+            .and_then(|(ready, _)| ready)
+            .and_then(|()| copies(self.files, &self.places));
+        served.map_err(|e| {
+            let _ = pidfd::kill(self.pidfd.as_fd(), libc::SIGKILL);
+            without(e)
+        })
+    }
+}
+
+fn without(e: Error) -> Error {
+    let hint = format!("without live nodes: annotation {}=stored", crate::plan::NODES);
+    e.within("start the container's monitor").hint(hint)
 }
 
 /// Copies of the files, as mounts of their own.
@@ -112,11 +119,12 @@ pub(super) fn restart(caller: &Channel, work: &Relive, mut fds: Fds) -> Result<(
     let lost = || Error::new(Kind::Protocol, "a monitor without its descriptors");
     let (init, control) = (fds.take(Fd::Init).ok_or_else(lost)?, fds.take(Fd::Control).ok_or_else(lost)?);
     tree::leave_host()?;
-    let born = start(&work.leaves, work.cgroups.clone(), work.root, (work.init, init.as_fd()), control)?;
-    caller.send(&Reply::Monitor(born.pid), &[])?;
-    let attached = replace(&work.leaves, &born.leaves, init.as_fd());
+    let started = start(&work.leaves, work.cgroups.clone(), work.root, (work.init, init.as_fd()), control)?;
+    caller.send(&Reply::Monitor(started.pid), &[])?;
+    let pidfd = started.pidfd.try_clone().op("dup")?;
+    let attached = started.leaves().and_then(|new| replace(&work.leaves, &new, init.as_fd()));
     if attached.is_err() {
-        let _ = pidfd::kill(born.pidfd.as_fd(), libc::SIGKILL);
+        let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
     }
     attached.and_then(|()| caller.send(&Reply::Done(None), &[]))
 }

@@ -117,15 +117,9 @@ mod tests {
         late.sample(at(60), || 1);
         assert_eq!(text(late.average), text(load.average));
         // 1 - exp(-17), 1 - exp(-17/5), 1 - exp(-17/15); the kernel's fixed point rounds up on the way.
-<<<<<<< HEAD
-        (13..=17 * 12).for_each(|i| {
-            load.read(at(i * 5), || 1);
-        });
-=======
         for i in 13..=17 * 12 {
             load.read(at(i * 5), || 1);
         }
->>>>>>> live
         for (average, exact) in load.average.iter().zip([1.0, 0.967, 0.678]) {
             assert!((*average as f64 / ONE as f64 - exact).abs() < 0.03, "{:?}", load.average);
         }
