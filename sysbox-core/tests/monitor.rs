@@ -140,12 +140,13 @@ fn a_stopped_monitor_is_noticed() {
     signal(first, nix::sys::signal::Signal::SIGCONT);
     poll_until("a monitor that goes on", || c.monitor() == MonitorStatus::Serves(first));
     signal(first, nix::sys::signal::Signal::SIGSTOP);
+    poll_until("a stopped monitor", || c.monitor() == MonitorStatus::Stuck(first));
     assert_eq!(meminfo(&c)["MemTotal"], 256 * 1024);
     let second = pid(&c);
     assert_ne!(second, first);
     // A reader that waits does not keep the container from being killed.
     signal(second, nix::sys::signal::Signal::SIGSTOP);
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    poll_until("a stopped monitor", || c.monitor() == MonitorStatus::Stuck(second));
     c.kill(libc::SIGKILL).unwrap();
     c.finish();
 }
