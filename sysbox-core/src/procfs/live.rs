@@ -255,7 +255,8 @@ impl Sources {
         }
     }
 
-    /// Whether the container's own limits make the node differ from the host's, now.
+    /// Whether the container's own limits make the node differ from the host's, now: those of memory `meminfo` and `swaps`, those
+    /// of CPUs `cpuinfo`, `stat`, `loadavg`, `online` and `present`. No limit has to do with the others.
     ///
     /// # Errors
     /// The host's own file cannot be read.

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 /// as what was seen.
 const CGROUPS: usize = 256;
 const DEPTH: usize = 16;
-const LOOKS: u64 = 512;
+const LOOKS: u64 = 256;
 const COUNTED: u64 = 65_536;
 
 /// Numbers of tasks, which is threads.
@@ -31,8 +31,10 @@ pub(super) struct Tasks {
 /// Looks at the tasks of the cgroup and all below it. `total` is how many there are, if somebody counts them.
 pub(super) fn tasks(proc: &Dir, own: &Own, total: Option<u64>, buffers: &mut [Vec<u8>; 2]) -> Tasks {
     let file = if own.version == Version::V1 { "tasks" } else { "cgroup.threads" };
+    // One of every so many, so that old and new ones are looked at alike.
+    let step = total.unwrap_or(0).div_ceil(LOOKS).max(1);
     let mut seen =
-        Seen { proc, file, buffers, cgroups: CGROUPS, looked: 0, counted: 0, running: 0, blocked: 0, last: 0 };
+        Seen { proc, file, buffers, step, cgroups: CGROUPS, looked: 0, counted: 0, running: 0, blocked: 0, last: 0 };
     // What has gone meanwhile has no tasks.
     let _ = own.dir.listable().and_then(|top| seen.visit(&top, 0));
     let tasks = total.unwrap_or(seen.counted).max(seen.looked);
@@ -46,6 +48,7 @@ struct Seen<'a> {
     file: &'static str,
     buffers: &'a mut [Vec<u8>; 2],
     cgroups: usize,
+    step: u64,
     looked: u64,
     counted: u64,
     running: u64,
@@ -61,9 +64,8 @@ impl Seen<'_> {
             let Some(tid) = std::str::from_utf8(line).ok().and_then(|l| l.parse().ok()).filter(|t| *t != 0) else {
                 return true;
             };
-            self.counted += 1;
             self.last = self.last.max(tid);
-            if self.looked < LOOKS {
+            if self.looked < LOOKS && self.counted % self.step == 0 {
                 self.looked += 1;
                 match self.proc.process(tid).and_then(|dir| Ok(state(dir.text("stat", buffer)?))) {
                     Ok(Some('R')) => self.running += 1,
@@ -71,6 +73,7 @@ impl Seen<'_> {
                     _ => {}
                 }
             }
+            self.counted += 1;
             self.counted < COUNTED
         });
         // The kernel counts a cgroup's children as links to it.
@@ -162,6 +165,25 @@ mod tests {
         if linked {
             assert_eq!(tasks(&open(&proc), &own, Some(30), &mut buffers).running, 10);
         }
+    }
+
+    #[test]
+    fn many_are_sampled() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |p: &std::path::Path| Dir::new(std::fs::File::open(p).unwrap().into());
+        std::fs::create_dir(dir.path().join("c")).unwrap();
+        // The first half sleeps, the second half runs.
+        let tids: Vec<u32> = (1..=1000).collect();
+        let list: Vec<String> = tids.iter().map(ToString::to_string).collect();
+        std::fs::write(dir.path().join("c/tasks"), list.join("\n")).unwrap();
+        for tid in tids {
+            std::fs::create_dir(dir.path().join(tid.to_string())).unwrap();
+            let state = if tid <= 500 { 'S' } else { 'R' };
+            std::fs::write(dir.path().join(format!("{tid}/stat")), format!("{tid} (x) {state} 1")).unwrap();
+        }
+        let own = Own { dir: open(&dir.path().join("c")), version: Version::V1, controllers: vec![], path: vec![] };
+        let seen = tasks(&open(dir.path()), &own, Some(1000), &mut [Vec::new(), Vec::new()]);
+        assert_eq!((seen.tasks, seen.running, seen.blocked), (1000, 500, 0));
     }
 
     proptest! {
