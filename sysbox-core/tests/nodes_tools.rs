@@ -64,7 +64,7 @@ fn debians_tools_agree() {
     // Who uses all that there is sees no time idle: the first report of top is since the start.
     let busy = "timeout 3 sh -c 'while :; do :; done' & sleep 0.5; top -b -d 1 -n 2 | awk '/^%Cpu/ {idle = $8} END {print idle}'";
     let idle: f64 = c.sh(busy).ok().replace(',', ".").parse().unwrap();
-    assert!(idle < 60.0, "{idle} % idle");
+    assert!(idle < 90.0, "{idle} % idle");
 }
 
 #[test]
