@@ -6,6 +6,7 @@
 
 mod delete;
 mod exec;
+pub(crate) mod monitor;
 mod stats;
 
 use crate::error::{Error, Kind, Result, SysResult};
@@ -23,6 +24,7 @@ use std::path::Path;
 
 pub use crate::sys::pidfd::Exit;
 pub use exec::{Child, ExecOptions};
+pub use monitor::MonitorStatus;
 
 /// How long a killed init may take to die, in milliseconds.
 const DEATH_MS: i32 = 10_000;
@@ -230,6 +232,9 @@ impl Container {
             return Err(gone());
         }
         pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
+        if signal == libc::SIGKILL {
+            self.release_readers();
+        }
         self.refresh_root();
         // Frozen by v1, it would not die before it is thawed.
         match self.record() {
@@ -276,6 +281,7 @@ impl Container {
     pub fn resume(&self) -> Result<()> {
         self.expect_status(&[Status::Paused], "resume")?;
         self.refresh_root();
+        self.mend_monitor();
         self.record()?.cgroup.thaw()
     }
 
@@ -287,6 +293,7 @@ impl Container {
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
         self.refresh_root();
+        self.mend_monitor();
         let cgroups = &self.record()?.cgroup;
         cgroups.update(resources)?;
         let Some(unit) = &cgroups.unit else { return Ok(()) };

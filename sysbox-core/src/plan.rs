@@ -11,6 +11,7 @@ mod capabilities;
 mod check;
 mod devices;
 mod mounts;
+mod nodes;
 mod options;
 mod priority;
 mod process;
@@ -24,6 +25,7 @@ use crate::idmap::Maps;
 use crate::mount::{Attrs, Node, Propagation};
 use crate::namespace::Join;
 use crate::overlay::Overlay;
+use crate::procfs::Leaf;
 use crate::seccomp::Listener;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ use std::path::PathBuf;
 
 pub use check::{default_paths, given_maps, requested_maps};
 pub use process::process_for_exec;
-pub use settings::{requested_ids, HONOR_CAPS, IDS, MAP_SOCKETS, OOM_FLOOR, SKIP_UID_SHIFT};
+pub use settings::{requested_ids, HONOR_CAPS, IDS, MAP_SOCKETS, NODES, OOM_FLOOR, SKIP_UID_SHIFT};
 
 /// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
 /// format, and is read by a stage of the same build only.
@@ -60,6 +62,9 @@ pub struct Plan {
     pub locked: Vec<Mount>,
     /// Mounts that init makes for itself, in order.
     pub attached: Vec<Mount>,
+    /// Nodes of /proc and /sys, attached by init after those. A stored one is used only where the kernel refuses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Leaf>,
     /// Directories of the host that no other container may have at the same time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclusive: Vec<PathBuf>,

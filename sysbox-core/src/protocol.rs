@@ -3,6 +3,7 @@
 use crate::cgroup;
 use crate::error::Error;
 use crate::plan::{Hook, Plan, Process};
+use crate::procfs::{Leaf, Node, NodeState};
 use crate::state::OciState;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,10 @@ pub(crate) enum Work {
     Exec(Box<Exec>),
     /// Have systemd change a container's unit.
     Unit { name: String, change: Change },
+    /// Give a container another monitor.
+    Monitor(Box<Relive>),
+    /// Look at a container's nodes.
+    Look(Box<Look>),
     /// Run hooks on the host.
     Hooks { hooks: Vec<Hook>, state: OciState, point: String },
 }
@@ -51,6 +56,26 @@ pub(crate) struct Exec {
     pub(crate) root: (u32, u32),
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Relive {
+    /// The container's live nodes.
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) cgroups: cgroup::Paths,
+    /// Pid of its init.
+    pub(crate) init: i32,
+    /// Host IDs of the container's root.
+    pub(crate) root: (u32, u32),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Look {
+    pub(crate) nodes: Vec<Node>,
+    /// Pid of the container's init.
+    pub(crate) init: i32,
+    /// Its monitor answers.
+    pub(crate) serves: bool,
+}
+
 /// What a descriptor is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Fd {
@@ -66,6 +91,8 @@ pub(crate) enum Fd {
     Lock,
     /// The container's init.
     Init,
+    /// Where a monitor is asked whether it answers.
+    Control,
     /// A connected socket that takes the listener of the seccomp filter.
     Agent,
 }
@@ -75,6 +102,10 @@ pub(crate) enum Fd {
 pub(crate) enum Reply {
     /// init exists: its pid on the host. Its pidfd comes along.
     Cloned(i32),
+    /// The container's monitor serves: its pid on the host.
+    Monitor(i32),
+    /// What [`Work::Look`] has found.
+    Nodes(Vec<NodeState>),
     /// All done; for an exec, the program's pid on the host, and its pidfd comes along.
     Done(Option<i32>),
     Failed(Error),
@@ -85,8 +116,8 @@ pub(crate) enum Reply {
 pub(crate) enum ToInit {
     /// ID maps are written.
     Mapped,
-    /// The root and all locked mounts are in place.
-    Rooted,
+    /// The root and all locked mounts are in place. Files of live nodes come along: their places in the list of nodes.
+    Rooted(Vec<usize>),
 }
 
 /// init to stage.

@@ -6,7 +6,7 @@
 mod spawn;
 
 use crate::cgroup::Manager;
-use crate::container::Container;
+use crate::container::{monitor, Container};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::exclusive;
 use crate::host::{Facts, Systemd};
@@ -16,9 +16,10 @@ use crate::inner_data::InnerData;
 use crate::namespace::Join;
 use crate::plan::build::check_id;
 use crate::plan::{self, Plan, What};
+use crate::procfs::Nodes;
 use crate::protocol::{Change, Fd, Reply, Work};
 use crate::spec::Spec;
-use crate::state::{Found, Init, Record, StateDir};
+use crate::state::{Found, Init, Record, StateDir, MONITOR_SOCKET};
 use crate::sys::pidfd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -35,6 +36,7 @@ pub struct Runtime {
     subid: SubidConfig,
     subid_dir: PathBuf,
     cgroups: Manager,
+    nodes: Nodes,
 }
 
 /// Where the stage program is.
@@ -110,6 +112,7 @@ impl Runtime {
             subid: SubidConfig::default(),
             subid_dir: DEFAULT_DIR.into(),
             cgroups: Manager::default(),
+            nodes: Nodes::default(),
         }
     }
 
@@ -135,6 +138,17 @@ impl Runtime {
         self
     }
 
+    /// Gives new containers other nodes of /proc and /sys than [`Nodes::default`].
+    #[must_use]
+    pub fn nodes(mut self, nodes: Nodes) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    pub(crate) fn table(&self) -> &Nodes {
+        &self.nodes
+    }
+
     /// The state directory.
     pub fn root(&self) -> &Path {
         &self.root
@@ -151,7 +165,7 @@ impl Runtime {
             Some(m) => m,
             None => self.pool_for(spec)?.preview()?,
         };
-        plan::build::plan(id, spec, bundle, &facts, maps)
+        plan::build::plan(id, spec, bundle, &facts, maps, &self.nodes)
     }
 
     fn facts(&self, spec: &Spec, bundle: &Path) -> Result<Facts> {
@@ -218,7 +232,7 @@ impl Runtime {
     ) -> Result<Container> {
         let facts = self.facts(spec, bundle)?;
         let maps = self.maps(dir, spec, &facts)?;
-        let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
+        let plan = plan::build::plan(id, spec, bundle, &facts, maps, &self.nodes)?;
         for note in &plan.notes {
             tracing::debug!(id, "{note}");
         }
@@ -233,8 +247,10 @@ impl Runtime {
         let record = record(&plan, spec, bundle)?;
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
-        let listener = listen(dir)?;
-        fds.push((Fd::Listener, listener));
+        fds.push((Fd::Listener, listen(dir, "init.sock")?));
+        if !record.live.is_empty() {
+            fds.push((Fd::Control, listen(dir, MONITOR_SOCKET)?));
+        }
         fds.push((Fd::Lock, lock));
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
         let (born, result) = follow(&mut stage, dir);
@@ -269,6 +285,7 @@ impl Runtime {
 
     /// Takes away everything a container has on the host, as far as it can be found. Its processes are killed.
     pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
+        monitor::end(dir);
         match dir.claimed() {
             Ok(Some(ours)) => {
                 ours.kill_all()?;
@@ -352,7 +369,13 @@ fn follow(stage: &mut Spawned, dir: &StateDir) -> (Option<(Option<Init>, OwnedFd
                     break Err(e);
                 }
             }
+            Ok((Reply::Monitor(pid), _)) => {
+                if let Some(Err(e)) = Init::of(pid).map(|m| dir.save_monitor(&m)) {
+                    break Err(e);
+                }
+            }
             Ok((Reply::Done(_), _)) => break dir.finish(),
+            Ok((Reply::Nodes(_), _)) => break Err(Error::new(Kind::Protocol, "the stage speaks out of turn")),
             Ok((Reply::Failed(e), _)) | Err(e) => break Err(e),
         }
     };
@@ -372,6 +395,7 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         restacked: plan.root.overlay.is_some() && plan.root.idmap,
         inner_data: inner_data(plan),
         cgroup: plan.cgroup.paths(),
+        live: plan.nodes.iter().filter(|n| n.live().is_some()).cloned().collect(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })
@@ -387,10 +411,11 @@ fn inner_data(plan: &Plan) -> Option<InnerData> {
     Some(InnerData { upper: upper.dir.clone(), dirs })
 }
 
-/// The socket on which init waits. Bound by way of the directory's descriptor: a path may be longer than a socket's name.
-fn listen(dir: &StateDir) -> Result<OwnedFd> {
+/// A socket on which init or the monitor waits. Bound by way of the directory's descriptor: a path may be longer than a socket's
+/// name.
+pub(crate) fn listen(dir: &StateDir, name: &str) -> Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let handle = std::fs::File::open(dir.path()).op_at("open", dir.path())?;
-    let path = format!("/proc/self/fd/{}/init.sock", handle.as_raw_fd());
-    UnixListener::bind(path).op_at("bind", dir.unfinished_socket()).map(Into::into)
+    let path = format!("/proc/self/fd/{}/{name}", handle.as_raw_fd());
+    UnixListener::bind(path).op_at("bind", dir.path().join(name)).map(Into::into)
 }

@@ -11,6 +11,7 @@ mod exec;
 mod hooks;
 mod init;
 mod launch;
+mod monitor;
 mod names;
 mod nsfs;
 mod overlay;
@@ -96,6 +97,8 @@ fn work(channel: &Channel) -> Result<()> {
         Work::Unit { name, change } => {
             unit::change(&name, &change).and_then(|()| channel.send(&Reply::Done(None), &[]))
         }
+        Work::Monitor(work) => monitor::restart(channel, &work, fds),
+        Work::Look(look) => monitor::look(channel, &look, fds),
         Work::Hooks { hooks, state, point } => {
             hooks::run_here(&hooks, &state, &point, Some(channel)).and_then(|()| channel.send(&Reply::Done(None), &[]))
         }

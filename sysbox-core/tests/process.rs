@@ -223,6 +223,9 @@ fn its_clock_starts_with_it() {
     let host = seconds(std::fs::read_to_string("/proc/uptime").unwrap());
     assert!(host > uptime, "{host} {uptime}");
     assert!(uptime <= 2 + begin.elapsed().as_secs(), "up for {uptime} s");
+    // In hundredths of a second: its first process is not older than its clock.
+    let started: u64 = c.sh("awk '{print $22}' /proc/1/stat").ok().parse().unwrap();
+    assert!(started < 1000, "{started}");
     let mut doc = lab.doc("cat /proc/uptime");
     doc["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1_000_000 }, "monotonic": { "secs": 500 } });
     let shifted = seconds(lab.run(&doc).ok());

@@ -129,6 +129,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List a container's own files in /proc and /sys: what they are, what they hold, where that comes from
+    Nodes {
+        id: String,
+        #[arg(long, short, value_enum, default_value = "table")]
+        format: Format,
+        /// Put another monitor in the place of one that is stuck or dead, first
+        #[arg(long)]
+        repair: bool,
+    },
     /// Find out what this host offers
     Check,
 }

@@ -1,6 +1,6 @@
 //! Takes a container away.
 
-use super::{Container, DEATH_MS};
+use super::{monitor, Container, DEATH_MS};
 use crate::cgroup::Paths;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::state::{Init, Status};
@@ -75,6 +75,7 @@ impl Container {
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
         // With all that it started, and thawed: what is frozen does not die, and init waits for its children's end.
         cgroups.map_or(Ok(()), Paths::kill_all)?;
+        monitor::end(&self.dir);
         if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
             return Err(Error::new(
                 Kind::Busy,

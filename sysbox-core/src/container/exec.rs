@@ -52,6 +52,7 @@ impl Container {
         let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
         self.expect_fit()?;
         self.refresh_root();
+        self.mend_monitor();
         let exec = Exec {
             state: self.state(),
             process,

@@ -27,6 +27,10 @@ pub const MAP_SOCKETS: &str = "sysbox.map-sockets";
 /// those of the container's own system.
 pub const IDS: &str = "sysbox.ids";
 
+/// Which nodes of /proc and /sys are the container's own ([`crate::procfs`]): `auto`, the default, is the stored ones, and the live ones
+/// where limits make them differ from the host's; `stored` and `live` are the first only, and both in any case; `off` is neither.
+pub const NODES: &str = "sysbox.nodes";
+
 /// The annotations, and the environment names of the same meaning.
 const NAMES: &[(&str, Option<&str>)] = &[
     (OOM_FLOOR, None),
@@ -34,6 +38,7 @@ const NAMES: &[(&str, Option<&str>)] = &[
     (SKIP_UID_SHIFT, Some("SYSBOX_SKIP_UID_SHIFT")),
     (MAP_SOCKETS, None),
     (IDS, None),
+    (NODES, None),
 ];
 
 /// Names of Sysbox for what this library does not do. Each is refused where it asks for more than the default.
@@ -47,6 +52,7 @@ pub(super) struct Settings {
     pub(super) unmapped: Vec<PathBuf>,
     pub(super) mapped_sockets: Vec<PathBuf>,
     pub(super) ids: Option<u32>,
+    pub(super) nodes: NodeMode,
 }
 
 /// The size of the range of IDs that a configuration asks for ([`IDS`]). Pure.
@@ -55,6 +61,16 @@ pub(super) struct Settings {
 /// [`Kind::InvalidConfig`]: it is no number from 65536 on, or any other setting is wrong.
 pub fn requested_ids(spec: &Spec) -> Result<Option<u32>> {
     settings(spec.oci()).map(|s| s.ids)
+}
+
+/// Values of [`NODES`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum NodeMode {
+    #[default]
+    Auto,
+    Stored,
+    Live,
+    Off,
 }
 
 /// Reads them, an annotation before the environment. Pure.
@@ -93,7 +109,18 @@ pub(super) fn settings(spec: &oci::Spec) -> Result<Settings> {
         unmapped: paths(find(SKIP_UID_SHIFT))?,
         mapped_sockets: paths(find(MAP_SOCKETS))?,
         ids: ids(find(IDS))?,
+        nodes: node_mode(find(NODES))?,
     })
+}
+
+fn node_mode(found: Option<(String, String)>) -> Result<NodeMode> {
+    match found.as_ref().map(|(name, value)| (name, value.as_str())) {
+        None | Some((_, "auto" | "")) => Ok(NodeMode::Auto),
+        Some((_, "stored")) => Ok(NodeMode::Stored),
+        Some((_, "live")) => Ok(NodeMode::Live),
+        Some((_, "off")) => Ok(NodeMode::Off),
+        Some((name, value)) => Err(Error::invalid(format!("{name}: {value:?} is none of auto, stored, live and off"))),
+    }
 }
 
 fn flag(found: Option<(String, String)>) -> Result<bool> {

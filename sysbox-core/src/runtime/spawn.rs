@@ -61,7 +61,7 @@ fn agent(work: &Work) -> Result<Option<(Fd, OwnedFd)>> {
     let process = match work {
         Work::Create(plan) => &plan.process,
         Work::Exec(exec) => &exec.process,
-        Work::Unit { .. } | Work::Hooks { .. } => return Ok(None),
+        _ => return Ok(None),
     };
     let Some(listener) = process.seccomp.as_ref().and_then(|f| f.listener.as_ref()) else { return Ok(None) };
     let socket = UnixStream::connect(&listener.path).op_at("linux.seccomp.listenerPath: connect to", &listener.path)?;

@@ -90,7 +90,7 @@ fn versions_and_names() {
     }
     let s = spec(&docker());
     for id in ["", ".", "..", "a/b", "a b", "a\n", "é", &"x".repeat(241)] {
-        let e = plan(id, &s, Path::new(BUNDLE), &facts_for(&s), maps()).unwrap_err();
+        let e = plan(id, &s, Path::new(BUNDLE), &facts_for(&s), maps(), &Nodes::default()).unwrap_err();
         assert_eq!(e.kind(), Kind::InvalidConfig, "{id:?}");
     }
     for field in ["hostname", "domainname"] {
