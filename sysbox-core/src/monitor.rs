@@ -19,6 +19,7 @@ use crate::sys::{clone, cred, fd};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// What a monitor is given.
 #[derive(Debug)]
@@ -54,15 +55,12 @@ pub(crate) fn run(setup: Setup, stage: &Channel) -> ! {
         Ok(_) => stage.send(&Ok::<(), crate::Error>(()), &[]),
         Err(e) => stage.send(&Err::<(), _>(e), &[]),
     };
-    let code = match (ready, told) {
-        (Ok(mut monitor), Ok(())) => {
-            // The stage's line to it, for whose end nobody waits.
-            let _ = rustix::net::shutdown(stage.as_fd(), rustix::net::Shutdown::Both);
-            i32::from(monitor.serve().is_err())
-        }
-        _ => 1,
+    let served = match (ready, told) {
+        // What a panic unwound to would be the stage, of which this is a copy.
+        (Ok(mut monitor), Ok(())) => catch_unwind(AssertUnwindSafe(|| monitor.serve())).is_ok_and(|r| r.is_ok()),
+        _ => false,
     };
-    clone::exit_now(code)
+    clone::exit_now(i32::from(!served))
 }
 
 #[derive(Debug)]

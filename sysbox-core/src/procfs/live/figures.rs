@@ -5,7 +5,7 @@
 //! sees that container's memory, and in an unlimited one the whole container's.
 
 use super::cpus::{allowed, quota_share, v2_quota, CpuSet, Cpus, Level};
-use super::file::text;
+use super::file::Dir;
 use super::memory::{v1_swap_limit, Host, Memory, Stat, Swap};
 use super::place::{Levels, Own};
 use super::stat::Used;
@@ -13,7 +13,6 @@ use crate::cgroup::stats::parse::{self, Devices};
 use crate::cgroup::stats::v1_io_from;
 use crate::cgroup::Version;
 use rustix::io::Errno;
-use std::os::fd::BorrowedFd;
 
 /// The container's cgroups, and where the reader is.
 #[derive(Debug)]
@@ -33,15 +32,15 @@ impl<'a> Figures<'a> {
         self.nodes.iter().find(|n| n.version == Version::V2)
     }
 
-    fn number(&mut self, dir: BorrowedFd<'_>, file: &str) -> Option<u64> {
-        parse::number(text(dir, file, self.buffer).ok()?)
+    fn number(&mut self, dir: &Dir, file: &str) -> Option<u64> {
+        parse::number(dir.text(file, self.buffer).ok()?)
     }
 
     /// The smallest limit, and at which level.
     fn least(&mut self, levels: &Levels<'_>, file: &str) -> Option<(u64, usize)> {
         let mut least: Option<(u64, usize)> = None;
         for (depth, dir) in levels.iter().enumerate() {
-            let limit = text(dir, file, self.buffer).ok().and_then(parse::limit);
+            let limit = dir.text(file, self.buffer).ok().and_then(parse::limit);
             if let Some(limit) = limit.filter(|n| least.is_none_or(|(least, _)| *n < least)) {
                 least = Some((limit, depth));
             }
@@ -78,11 +77,11 @@ impl<'a> Figures<'a> {
         (memory, swap)
     }
 
-    fn memory_stat(&mut self, dir: BorrowedFd<'_>, version: Version) -> Stat {
+    fn memory_stat(&mut self, dir: &Dir, version: Version) -> Stat {
         if version == Version::V2 {
-            return text(dir, "memory.stat", self.buffer).map(Stat::v2).unwrap_or_default();
+            return dir.text("memory.stat", self.buffer).map(Stat::v2).unwrap_or_default();
         }
-        let mut stat = text(dir, "memory.stat", self.buffer).map(Stat::v1).unwrap_or_default();
+        let mut stat = dir.text("memory.stat", self.buffer).map(Stat::v1).unwrap_or_default();
         // v1 does not say what of it could be given back.
         stat.slab_unreclaimable = self.number(dir, "memory.kmem.usage_in_bytes").unwrap_or(0);
         stat
@@ -103,9 +102,9 @@ impl<'a> Figures<'a> {
         allowed(online, &levels)
     }
 
-    fn quota(&mut self, dir: BorrowedFd<'_>, version: Version) -> Option<u64> {
+    fn quota(&mut self, dir: &Dir, version: Version) -> Option<u64> {
         if version == Version::V2 {
-            return v2_quota(text(dir, "cpu.max", self.buffer).ok()?);
+            return v2_quota(dir.text("cpu.max", self.buffer).ok()?);
         }
         // -1, which is no number here, is no limit.
         let quota = self.number(dir, "cpu.cfs_quota_us")?;
@@ -113,22 +112,22 @@ impl<'a> Figures<'a> {
     }
 
     /// What is in force, whatever was asked for.
-    fn cpuset(&mut self, dir: BorrowedFd<'_>, version: Version) -> Option<CpuSet> {
+    fn cpuset(&mut self, dir: &Dir, version: Version) -> Option<CpuSet> {
         let file = if version == Version::V1 { "cpuset.effective_cpus" } else { "cpuset.cpus.effective" };
-        text(dir, file, self.buffer).ok().map(CpuSet::parse)
+        dir.text(file, self.buffer).ok().map(CpuSet::parse)
     }
 
     /// The time used by the cgroup at this level.
     pub(super) fn used(&mut self, depth: usize) -> Used {
         if let Some(own) = self.nodes.iter().find(|n| n.has("cpuacct")) {
             let levels = own.levels(self.reader);
-            let mut list = |file| text(levels.at(depth), file, self.buffer).map(parse::list).unwrap_or_default();
+            let mut list = |file| levels.at(depth).text(file, self.buffer).map(parse::list).unwrap_or_default();
             return Used::PerCpu { busy: list("cpuacct.usage_percpu"), system: list("cpuacct.usage_percpu_sys") };
         }
         // v2 counts time whether the controller is switched on or not.
         let (mut user, mut system) = (0, 0);
         if let Some(levels) = self.unified().map(|n| n.levels(self.reader)) {
-            let stat = text(levels.at(depth), "cpu.stat", self.buffer).unwrap_or_default();
+            let stat = levels.at(depth).text("cpu.stat", self.buffer).unwrap_or_default();
             for (key, value) in parse::pair_lines(stat) {
                 match key {
                     "user_usec" => user = parse::micros(value),
@@ -144,12 +143,12 @@ impl<'a> Figures<'a> {
     pub(super) fn devices(&mut self) -> Devices {
         if let Some(own) = self.node("blkio") {
             let levels = own.levels(self.reader);
-            let read = |file: &str| Ok::<_, Errno>(text(levels.reader(), file, self.buffer).ok().map(str::to_owned));
+            let read = |file: &str| Ok::<_, Errno>(levels.reader().text(file, self.buffer).ok().map(str::to_owned));
             return v1_io_from(read).ok().flatten().unwrap_or_default();
         }
         // The controller may not be switched on as far down as the reader is.
         let Some(levels) = self.node("io").map(|n| n.levels(self.reader)) else { return Devices::new() };
-        let found = levels.iter().rev().find_map(|dir| text(dir, "io.stat", self.buffer).ok().map(parse::v2_io));
+        let found = levels.iter().rev().find_map(|dir| dir.text("io.stat", self.buffer).ok().map(parse::v2_io));
         found.unwrap_or_default()
     }
 

@@ -6,7 +6,7 @@ use crate::seccomp::{compile, Profile};
 use serde_json::json;
 
 /// Everything that rendering may ask of the kernel.
-const CALLS: [&str; 8] = ["read", "pread64", "close", "fstat", "getdents64", "clock_gettime", "mmap", "brk"];
+const CALLS: [&str; 7] = ["pread64", "close", "fstat", "getdents64", "clock_gettime", "mmap", "brk"];
 /// What the end of the thread and the test's own memory need.
 const TESTS: [&str; 12] = [
     "munmap",

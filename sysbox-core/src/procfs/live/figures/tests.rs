@@ -20,7 +20,7 @@ impl Tree {
     }
 
     fn own(&self, at: &str, version: Version, controllers: &[&str]) -> Own {
-        let dir = std::fs::File::open(self.0.path().join(at)).unwrap().into();
+        let dir = Dir::keeping(std::fs::File::open(self.0.path().join(at)).unwrap().into());
         let path = format!("/{}", Path::new(at).file_name().unwrap().to_str().unwrap());
         Own { dir, version, controllers: controllers.iter().map(ToString::to_string).collect(), path: path.into() }
     }
