@@ -161,7 +161,17 @@ test_limits() {
     memory=memory/memory.limit_in_bytes pids=pids/pids.max kills=memory/memory.oom_control cpu=cpu,cpuacct/cpu.stat
     forks=pids/pids.events
   fi
-  bundle limits busybox "$limits" sleep 1000
+  # The root disk.
+  local more='.linux.resources.blockIO = {throttleReadBpsDevice: [{major: 254, minor: 0, rate: 1048576}]}'
+  if [[ $pure == 1 ]]; then
+    more+=' | .linux.resources.unified = {"memory.low": "1048576"}'
+    given+=('io.max=254:0 rbps=1048576 wbps=max riops=max wiops=max' memory.low=1048576)
+    locked+=('io.max=254:0 rbps=max' memory.low=0)
+  else
+    given+=('blkio/blkio.throttle.read_bps_device=254:0 1048576')
+    locked+=('blkio/blkio.throttle.read_bps_device=254:0 0')
+  fi
+  bundle limits busybox "$limits | $more" sleep 1000
   rt run -d -b /b/limits limits
   for setting in "${given[@]}"; do
     name=${setting%%=*}

@@ -163,7 +163,7 @@ impl Runtime {
         let facts = self.facts(spec, bundle)?;
         let maps = match plan::given_maps(spec, &facts)? {
             Some(m) => m,
-            None => self.pool()?.preview()?,
+            None => self.pool_for(spec)?.preview()?,
         };
         plan::build::plan(id, spec, bundle, &facts, maps, &self.nodes)
     }
@@ -175,6 +175,12 @@ impl Runtime {
 
     fn pool(&self) -> Result<Pool> {
         Pool::open(&self.subid_dir, self.subid.clone())
+    }
+
+    /// The same, with ranges of the size that a configuration asks for.
+    fn pool_for(&self, spec: &Spec) -> Result<Pool> {
+        let size = plan::requested_ids(spec)?.unwrap_or(self.subid.size);
+        Pool::open(&self.subid_dir, SubidConfig { size, ..self.subid.clone() })
     }
 
     /// Makes a container named `id` whose program waits for [`Container::start`].
@@ -273,7 +279,7 @@ impl Runtime {
         match plan::given_maps(spec, facts)? {
             Some(maps) if joins(spec) => self.pool()?.share(&owner, &maps).map(|()| maps),
             Some(maps) => self.pool()?.enter(&owner, &maps).map(|()| maps),
-            None => self.pool()?.allocate(&owner),
+            None => self.pool_for(spec)?.allocate(&owner),
         }
     }
 

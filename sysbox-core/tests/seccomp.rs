@@ -175,3 +175,27 @@ fn programs_of_32_bits_work_under_the_same_rules() {
     assert_eq!(lab.run(&doc).ok(), "32");
     assert!(lab.tree().join("tmp/made").is_dir());
 }
+
+/// A profile that forbids what a start needs, and to say so in the usual way.
+#[test]
+fn a_profile_that_forbids_the_start_is_told() {
+    let Some(lab) = Lab::new("a_profile_that_forbids_the_start_is_told") else { return };
+    let mut doc = lab.doc("true");
+    doc["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["sendmsg", "setresuid"], "action": "SCMP_ACT_ERRNO" }],
+    });
+    let mut c = lab.create(&doc);
+    let e = c.container.start().unwrap_err();
+    assert!(e.to_string().contains("become user 0:0"), "{e}");
+    assert_eq!(e.errno(), Some(libc::EPERM));
+    // And by exec.
+    doc["linux"]["seccomp"]["syscalls"][0]["names"] = json!(["sendmsg"]);
+    doc["process"]["args"] = json!(["sleep", "1000"]);
+    let c = lab.start(&doc);
+    let file = lab.tree().join("bin/no-interpreter");
+    std::fs::write(&file, "#!/no/such/program\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let e = c.exec(&json!({ "args": ["/bin/no-interpreter"] })).unwrap_err();
+    assert_eq!(e.kind(), sysbox_core::Kind::ProgramNotFound);
+}

@@ -29,8 +29,8 @@ pub(super) struct Context<'a> {
 /// A process of the container that `spec` describes, planned for exec: the same rules as for the first one. Pure.
 ///
 /// # Errors
-/// [`Kind::InvalidConfig`] if the process is malformed or its user is not mapped; [`Kind::Unsupported`] if the profile cannot be
-/// compiled here. The message names the field.
+/// [`Kind::InvalidConfig`](crate::Kind::InvalidConfig) if the process is malformed or its user is not mapped;
+/// [`Kind::Unsupported`](crate::Kind::Unsupported) if the profile cannot be compiled here. The message names the field.
 pub fn process_for_exec(p: &oci::Process, maps: &Maps, spec: &oci::Spec) -> Result<Process> {
     let mut notes = Vec::new();
     let mut with = spec.clone();
