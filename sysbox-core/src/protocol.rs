@@ -2,13 +2,16 @@
 
 use crate::cgroup;
 use crate::error::Error;
+use crate::host::probe::Probe;
+use crate::idmap::Maps;
 use crate::plan::{Hook, Plan, Process};
 use crate::procfs::{Leaf, Node, NodeState};
 use crate::state::OciState;
 use serde::{Deserialize, Serialize};
 
-/// Caller and stage must be of one build: plans are not a stable format.
-pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+/// What this build of the library is: its version, and a digest of its sources. Caller and stage must be of one build, since plans
+/// are not a stable format; another is refused ([`crate::Kind::OtherBuild`]).
+pub const VERSION: &str = env!("SYSBOX_BUILD");
 
 /// argv[0] of the stage program.
 pub(crate) const STAGE_NAME: &str = "sysbox-stage";
@@ -34,6 +37,10 @@ pub(crate) enum Work {
     Monitor(Box<Relive>),
     /// Look at a container's nodes.
     Look(Box<Look>),
+    /// Try what containers need of the host.
+    Probe,
+    /// Make a user namespace with nobody in it.
+    Userns(Maps),
     /// Run hooks on the host.
     Hooks { hooks: Vec<Hook>, state: OciState, point: String },
 }
@@ -108,6 +115,8 @@ pub(crate) enum Reply {
     Nodes(Vec<NodeState>),
     /// All done; for an exec, the program's pid on the host, and its pidfd comes along.
     Done(Option<i32>),
+    /// What was found.
+    Probed(Vec<Probe>),
     Failed(Error),
 }
 

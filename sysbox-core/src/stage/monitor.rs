@@ -4,6 +4,7 @@ use super::{tree, Fds};
 use crate::cgroup::Paths;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::fuse;
+use crate::limit::Limit;
 use crate::monitor::{self, Setup};
 use crate::mount::{self, Copyable, Root};
 use crate::mountinfo;
@@ -67,11 +68,8 @@ pub(super) fn start(
 impl Started {
     /// Waits until it serves. For each live node its place in the list of all and a detached mount of its file.
     pub(super) fn leaves(self) -> Result<Vec<(usize, OwnedFd)>> {
-        let served = self
-            .channel
-            .limit_wait(PATIENCE)
-            .and_then(|()| self.channel.expect::<Result<()>>("the monitor"))
-            .and_then(|(ready, _)| ready)
+        let served = hear::<Result<()>>(&self.channel, "the monitor")
+            .and_then(|ready| ready)
             .and_then(|()| copies(self.files, &self.places));
         served.map_err(|e| {
             let _ = pidfd::kill(self.pidfd.as_fd(), libc::SIGKILL);
@@ -169,21 +167,22 @@ fn inside<T: Serialize + DeserializeOwned>(
         }
         Fork::Parent { pidfd, .. } => {
             drop(theirs);
-            let told = ours
-                .limit_wait(PATIENCE)
-                .and_then(|()| ours.expect::<Result<T>>("the process that looks at the container's files"));
+            let told = hear::<Result<T>>(&ours, "the process that looks at the container's files");
             told.map_err(|e| {
                 let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
-                match e.errno() {
-                    Some(libc::EAGAIN) => {
-                        Error::new(Kind::Busy, "a file system of the container's own does not answer")
-                    }
+                match e.kind() {
+                    Kind::TimedOut => Error::new(Kind::Busy, "a file system of the container's own does not answer"),
                     _ => e,
                 }
             })?
-            .0
         }
     }
+}
+
+/// What a child says, if it says it in time.
+fn hear<T: DeserializeOwned>(channel: &Channel, who: &str) -> Result<T> {
+    let silent = || Error::new(Kind::Protocol, format!("{who} ended without a word"));
+    channel.recv_within(&Limit::after(PATIENCE))?.map(|(said, _)| said).ok_or_else(silent)
 }
 
 /// Becomes the container's root, in its mount namespace.
