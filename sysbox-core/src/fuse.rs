@@ -14,29 +14,30 @@
 //!     // wait until `server` is readable
 //! }
 //! # drop(mount);
-//! # sysbox_core::Result::Ok(())
+//! # Ok::<(), sysbox_core::Error>(())
 //! ```
 //!
 //! # What readers see
-//! Everyone may read by the file's mode, nobody can write: the kernel checks modes (`default_permissions`), and who passes
-//! as the owner is refused here, EACCES for opens and EPERM for changes. When the server dies, all reads fail at once: ECONNABORTED where one
-//! was under way, ENOTCONN after. A server that is stopped or stuck for 30 seconds is given up by the kernel in the
-//! same way (Linux 6.14; up to 15 seconds later, as it looks that often); before that version its readers wait for it.
+//! Everyone may read by the file's mode and nobody can write: the kernel checks modes (`default_permissions`), and whom
+//! it lets through as the owner or as root is refused here, with EACCES for opens and truncation, else with EPERM.
 //!
-//! Files are shown as large as one block that their text fits in, 4096 bytes or more, as sysfs does. They cannot be shown as
-//! empty, as procfs does: since Linux 6.5 sendfile(2) and splice(2) go through the page cache even where a server forbids it, and would give an empty file
-//! without ever asking. They get EINVAL and their callers use read(2); before 6.5, and where that was mended, they work.
+//! When the server dies, all reads fail at once: ECONNABORTED where one was under way, ENOTCONN after. A server that
+//! is stopped or stuck for 30 seconds is given up by the kernel in the same way (Linux 6.14; it looks every 15
+//! seconds). Before 6.14 its readers wait for it; who is killed is let go unless the server has taken the request.
+//!
+//! A file is shown as large as one block that its text fits in, 4096 bytes or more, as sysfs does. It cannot be shown
+//! as empty, as procfs does: since Linux 6.5, sendfile(2) and splice(2) of FUSE files go through the page cache even
+//! where the server has forbidden it, and of an empty file they give nothing without ever asking (`busybox cat` printed
+//! nothing on 6.18). As it is they give EINVAL, upon which programs use read(2). Before 6.5 they work.
 //! mmap(2) is refused if shared; a private mapping gives SIGBUS when touched.
+//!
+//! Before Linux 6.9, FUSE does not pin the pages that it reads into: in a process that forks in one thread while another
+//! reads, that read may leave its buffer as it was. So it is for every FUSE file that is not cached, lxcfs's too.
 
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod wire;
-
-/// For the fuzzer only.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub fn fuzz_decode(bytes: &[u8]) {
-    let _ = wire::decode(bytes);
-}
 
 use crate::error::{Errno, Error, Result, SysResult};
 use crate::mount::Attrs;
@@ -80,7 +81,7 @@ pub struct Owner {
 /// Who reads, as the kernel says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reader {
-    /// The thread's process in the pid namespace of the process that mounted; 0 if it has none there.
+    /// The reading thread (gettid(2)) in the pid namespace of the process that mounted; 0 if it has none there.
     pub pid: u32,
     /// File system user ID, in the user namespace that mounted.
     pub uid: u32,
@@ -102,8 +103,11 @@ pub enum Progress {
     Ended,
 }
 
-/// A new FUSE file system: its device and its root as a detached mount (nosuid, nodev, noexec), both close-on-exec. `source` is
-/// what mountinfo shows as its device. Only the process that holds the device keeps the file system alive.
+/// A new FUSE file system: its device, and its root as a detached mount (nosuid, nodev, noexec); both close-on-exec.
+///
+/// `source` is what mountinfo shows as its device. The file system lives as long as any copy of the device's descriptor
+/// does: only the serving process should have one. To bind single files of it with open_tree(2), it has to be attached
+/// somewhere first: Linux 6.18 does without, 6.1 gives EINVAL.
 ///
 /// # Errors
 /// No `/dev/fuse`, no CAP_SYS_ADMIN, no FUSE in the kernel. Needs Linux 5.2.
@@ -152,8 +156,8 @@ enum Answer {
 }
 
 impl Server {
-    /// `dev` is that of [`mount`], or another that is O_NONBLOCK and mounted. Nothing is read yet: the kernel's first request,
-    /// and with it every path look-up in the mount, waits for [`Server::serve`].
+    /// `dev` is that of [`mount`], or another that is O_NONBLOCK and mounted. Nothing is read yet: until
+    /// [`Server::serve`] every path look-up in the mount waits, so that who serves must not look up.
     pub fn new(dev: OwnedFd, files: Vec<File>, owner: Owner) -> Self {
         let time = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs());
         Server {
@@ -344,7 +348,7 @@ fn init_answer(major: u32, minor: u32, offered: u64, body: &mut Vec<u8>) -> std:
     Ok(Answer::Body)
 }
 
-/// ENOSYS makes the kernel do without, and not ask again, for all of FLUSH, FSYNC, ACCESS, OPENDIR, POLL, LSEEK and the xattr calls.
+/// ENOSYS makes the kernel do without, and not ask again: FLUSH, FSYNC, ACCESS, OPENDIR, POLL, LSEEK, all of the xattrs.
 fn refusal(opcode: u32) -> i32 {
     match opcode {
         opcode::SYMLINK

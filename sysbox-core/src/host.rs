@@ -192,7 +192,7 @@ const CAP_SYS_RESOURCE: u32 = 24;
 
 fn memory() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
 fn cpus() -> u64 {

@@ -23,6 +23,7 @@ use crate::sys::{clone, cred, fd};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use traps::Traps;
 
 /// What a monitor is given.
@@ -73,15 +74,12 @@ pub(crate) fn run(setup: Setup, stage: &Channel) -> ! {
         Ok(_) => stage.send(&Ok::<(), crate::Error>(()), &[]),
         Err(e) => stage.send(&Err::<(), _>(e), &[]),
     };
-    let code = match (ready, told) {
-        (Ok(mut monitor), Ok(())) => {
-            // The stage's line to it, for whose end nobody waits.
-            let _ = rustix::net::shutdown(stage.as_fd(), rustix::net::Shutdown::Both);
-            i32::from(monitor.serve().is_err())
-        }
-        _ => 1,
+    let served = match (ready, told) {
+        // What a panic unwound to would be the stage, of which this is a copy.
+        (Ok(mut monitor), Ok(())) => catch_unwind(AssertUnwindSafe(|| monitor.serve())).is_ok_and(|r| r.is_ok()),
+        _ => false,
     };
-    clone::exit_now(code)
+    clone::exit_now(i32::from(!served))
 }
 
 #[derive(Debug)]
@@ -142,9 +140,6 @@ impl Monitor {
             if ended {
                 return Ok(());
             }
-            if asked {
-                self.answer();
-            }
             if let (true, Some(server)) = (requests, &mut self.server) {
                 let (sources, nodes) = (&mut self.sources, &self.nodes);
                 let mut text = |file: usize, reader: crate::fuse::Reader| {
@@ -154,11 +149,18 @@ impl Monitor {
                     Ok(out)
                 };
                 if server.serve(&mut text)? == Progress::Ended {
-                    return Ok(());
+                    self.server = None;
+                    if self.traps.is_none() {
+                        return Ok(());
+                    }
                 }
             }
             if let Some(traps) = &mut self.traps {
                 traps.serve(&events[first..], &mut self.sources);
+            }
+            // Last, since it adds to what is watched.
+            if asked {
+                self.answer();
             }
             self.sources.tick();
         }

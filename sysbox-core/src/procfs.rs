@@ -43,7 +43,7 @@ impl Nodes {
     /// # Errors
     /// The path is not below /proc or /sys, or lies on or below that of another node.
     #[must_use = "returns the larger set"]
-    pub fn add(mut self, node: Node) -> Result<Self> {
+    pub fn with(mut self, node: Node) -> Result<Self> {
         let path = normalize(&node.path)?;
         let below = |top: &str| path.starts_with(top) && path != Path::new(top);
         if !below("/proc") && !below("/sys") {

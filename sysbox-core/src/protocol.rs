@@ -2,13 +2,16 @@
 
 use crate::cgroup;
 use crate::error::Error;
+use crate::host::probe::Probe;
+use crate::idmap::Maps;
 use crate::plan::{Hook, Plan, Process};
 use crate::procfs::{Leaf, Node, NodeState};
 use crate::state::OciState;
 use serde::{Deserialize, Serialize};
 
-/// Caller and stage must be of one build: plans are not a stable format.
-pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+/// What this build of the library is: its version, and a digest of its sources. Caller and stage must be of one build, since plans
+/// are not a stable format; another is refused ([`crate::Kind::OtherBuild`]).
+pub const VERSION: &str = env!("SYSBOX_BUILD");
 
 /// argv[0] of the stage program.
 pub(crate) const STAGE_NAME: &str = "sysbox-stage";
@@ -34,6 +37,10 @@ pub(crate) enum Work {
     Monitor(Box<Relive>),
     /// Look at a container's nodes.
     Look(Box<Look>),
+    /// Try what containers need of the host.
+    Probe,
+    /// Make a user namespace with nobody in it.
+    Userns(Maps),
     /// Run hooks on the host.
     Hooks { hooks: Vec<Hook>, state: OciState, point: String },
 }
@@ -46,7 +53,8 @@ pub(crate) enum Change {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Exec {
-    pub(crate) id: String,
+    /// The container's.
+    pub(crate) state: OciState,
     pub(crate) process: Process,
     /// Cgroups of the container, and its init, which tells where in them an exec belongs.
     pub(crate) cgroup: cgroup::Paths,
@@ -94,6 +102,8 @@ pub(crate) enum Fd {
     Init,
     /// Where a monitor is asked whether it answers.
     Control,
+    /// A connected socket that takes the listener of the seccomp filter.
+    Agent,
     /// A connection to the monitor, which takes the listener of the traps.
     Monitor,
 }
@@ -109,6 +119,8 @@ pub(crate) enum Reply {
     Nodes(Vec<NodeState>),
     /// All done; for an exec, the program's pid on the host, and its pidfd comes along.
     Done(Option<i32>),
+    /// What was found.
+    Probed(Vec<Probe>),
     Failed(Error),
 }
 

@@ -111,6 +111,18 @@ impl Drop for Served {
     }
 }
 
+/// Whether the caller, a test of that name, is to go on: else it has run in a process of its own. Before Linux 6.9, a read is
+/// lost whose process forks meanwhile, as other tests make this one do.
+fn alone(name: &str) -> bool {
+    const ALONE: &str = "SYSBOX_TEST_FUSE_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut c = Command::new(std::env::current_exe().unwrap());
+    assert!(c.args(["--exact", name, "--nocapture"]).env(ALONE, "1").status().unwrap().success());
+    false
+}
+
 fn turn(text: &[u8]) -> u64 {
     assert_eq!(text.len(), TEXT);
     std::str::from_utf8(text).unwrap().trim().parse().unwrap()
@@ -118,6 +130,9 @@ fn turn(text: &[u8]) -> u64 {
 
 #[test]
 fn texts_are_whole_and_fresh_at_offset_0() {
+    if !alone("texts_are_whole_and_fresh_at_offset_0") {
+        return;
+    }
     let Some(s) = Served::new("texts_are_whole_and_fresh_at_offset_0") else { return };
     let first = turn(&s.read("text").unwrap());
     assert!(turn(&s.read("text").unwrap()) > first);
@@ -192,6 +207,9 @@ fn attributes_and_names() {
 
 #[test]
 fn ten_thousand_reads_at_once() {
+    if !alone("ten_thousand_reads_at_once") {
+        return;
+    }
     let Some(s) = Served::new("ten_thousand_reads_at_once") else { return };
     let seen: BTreeSet<u64> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..50)
@@ -292,8 +310,15 @@ fn hostile_readers() {
     }
     // Mappings: none that is shared; a private one has nothing in it.
     for (flags, expected) in [("MAP_SHARED", "[Errno 19] No such device"), ("MAP_PRIVATE", "")] {
-        let script = format!("import mmap\ntry: print(mmap.mmap(0, 4096, mmap.{flags}, mmap.PROT_READ)[0])\nexcept OSError as e: print(e)");
+        let script = format!(
+            "import mmap\n\
+             try: print(mmap.mmap(0, 4096, mmap.{flags}, mmap.PROT_READ)[0])\n\
+             except OSError as e: print(e)"
+        );
         match Command::new("python3").args(["-c", &script]).stdin(s.open("text")).output() {
+            Ok(o) if String::from_utf8_lossy(&o.stderr).contains("ModuleNotFoundError") => {
+                eprintln!("SKIP {flags}: python3 has no mmap");
+            }
             Ok(o) if expected.is_empty() => assert_eq!(o.status.signal(), Some(libc::SIGBUS), "{o:?}"),
             Ok(o) => assert_eq!(String::from_utf8_lossy(&o.stdout).trim(), expected, "{o:?}"),
             Err(e) => eprintln!("SKIP {flags}: python3: {e}"),
@@ -398,7 +423,7 @@ fn the_kernel_gives_up_a_server_that_stays_stopped() {
     let took = failed.iter().map(|(_, at)| at.duration_since(stopped));
     let (first, last) = (took.clone().min().unwrap(), took.max().unwrap());
     eprintln!("given up after {first:?} to {last:?}");
-    assert!(first > Duration::from_secs(29) && last < Duration::from_secs(50), "{first:?} to {last:?}");
+    assert!(first > Duration::from_secs(29) && last < Duration::from_secs(60), "{first:?} to {last:?}");
     assert!(failed.iter().all(|(e, _)| matches!(*e, libc::ECONNABORTED | libc::ENOTCONN)), "{failed:?}");
     s.signal(Signal::SIGCONT);
     let start = Instant::now();
@@ -431,15 +456,17 @@ fn everyday_programs_read_it_whole() {
             let run = |script: &str, uid: u32| {
                 let mut c = Command::new("sh");
                 let o = c.args(["-c", script]).current_dir(dir.path()).uid(uid).gid(uid).output().unwrap();
-                (o.status.code(), String::from_utf8_lossy(&o.stdout).into_owned(), String::from_utf8_lossy(&o.stderr).into_owned())
+                let text = |bytes| String::from_utf8(bytes).unwrap();
+                (o.status.code(), text(o.stdout), text(o.stderr))
             };
             let length = (BIG_LINES * 10).to_string();
             let busybox = "/var/tmp/sysbox-trees/busybox/bin/busybox";
-            let mut ways = vec!["cat leaf".to_owned(), "cat <leaf".into(), "dd if=leaf bs=7k 2>/dev/null".into(), "tail -n +1 leaf".into(),
-                "head -n 1000000 leaf".into(), "awk 1 leaf".into(), "sed '' leaf".into(), "grep '' leaf".into(),
-                "t=$(mktemp); cp leaf $t && cat $t; rm -f $t".into()];
+            let common =
+                ["cat leaf", "tail -n +1 leaf", "awk 1 leaf", "sed '' leaf", "grep '' leaf", "dd if=leaf bs=7k"];
+            let mut ways = common.map(str::to_owned).to_vec();
+            ways.push("t=$(mktemp); cp leaf $t && cat $t; rm -f $t".into());
             if Path::new(busybox).exists() {
-                ways.extend(["cat leaf", "tail -n +1 leaf", "awk 1 leaf", "sed '' leaf", "grep '' leaf", "dd if=leaf bs=7k 2>/dev/null"].map(|c| format!("{busybox} {c}")));
+                ways.extend(common.map(|c| format!("{busybox} {c}")));
             } else {
                 eprintln!("SKIP busybox in {name}: no tree of it");
             }
@@ -452,7 +479,8 @@ fn everyday_programs_read_it_whole() {
             for uid in [0, OWNER, 65_534] {
                 for way in &ways {
                     let (code, out, err) = run(way, uid);
-                    let whole = out.len() == BIG_LINES * 10 && out.as_bytes().chunks(10).all(|l| l == &out.as_bytes()[..10]);
+                    let lines = out.as_bytes().chunks(10);
+                    let whole = out.len() == BIG_LINES * 10 && lines.clone().all(|l| Some(l) == lines.clone().next());
                     assert!(code == Some(0) && whole, "{way} as {uid}: {code:?} {} bytes, {err}", out.len());
                 }
                 assert_eq!(run("wc -c <leaf", uid).1.trim(), length);
@@ -461,8 +489,10 @@ fn everyday_programs_read_it_whole() {
                 assert!(code != Some(0) && err.contains("ermission denied"), "{err}");
             }
             // Root of a user namespace in which the owner is root too: the kernel lets it through, the server does not.
-            let inside = "unshare -r sh -c 'id -u; stat -c %u leaf; echo x >leaf || chmod 666 leaf || touch leaf || rm -f root/text || mkdir root/x || truncate -s 0 leaf || echo refused'";
-            let (_, out, err) = run(inside, OWNER);
+            let tries =
+                "echo x >leaf || chmod 666 leaf || touch leaf || truncate -s 0 leaf || rm -f root/text || mkdir root/x";
+            let (_, out, err) =
+                run(&format!("unshare -r sh -c 'id -u; stat -c %u leaf; {tries} || echo refused'"), OWNER);
             assert_eq!(out, "0\n0\nrefused\n", "{err}");
         });
     });

@@ -118,7 +118,7 @@ fn nodes_can_be_left_out_and_added() {
     let own =
         Node::sysctl("vm/stat_interval", sysbox_core::procfs::Initial::Text("7\n".into()), Value::integer(1, 100));
     let mut lab = lab;
-    lab.runtime = lab.runtime.clone().nodes(Nodes::none().add(own).unwrap());
+    lab.runtime = lab.runtime.clone().nodes(Nodes::none().with(own).unwrap());
     let c = lab.start(&lab.doc("sleep 1000"));
     assert_eq!(covered(&c), [Path::new("/proc/sys/vm/stat_interval")]);
     assert_eq!(c.sh("cat /proc/sys/vm/stat_interval").ok(), "7");

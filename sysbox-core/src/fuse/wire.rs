@@ -1,6 +1,6 @@
-//! What crosses `/dev/fuse`, decoded and encoded by hand: no state, no system calls (include/uapi/linux/fuse.h, protocol 7).
+//! What crosses `/dev/fuse`, decoded and encoded by hand: no state, no system calls (include/uapi/linux/fuse.h).
 //!
-//! Layouts are those of protocol 7.31 and later, which every kernel since 5.4 speaks; what came after it only took reserved fields.
+//! Layouts are those of protocol 7.31, which every kernel since 5.4 speaks; what came later only took reserved fields.
 
 /// The protocol's major version. It never changed since 2005.
 pub(crate) const MAJOR: u32 = 7;
@@ -186,7 +186,7 @@ pub(crate) fn reply_header(unique: u64, errno: i32, len: usize) -> [u8; OUT_HEAD
     h
 }
 
-/// A whole message of our own accord: what the kernel knows of the inode's attributes is out of date; cached pages stay.
+/// A whole message that answers nothing: what the kernel knows of the inode's attributes is out of date.
 pub(crate) fn invalidate_attr(nodeid: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(OUT_HEADER + 24);
     let body = Body(&mut out).u64(nodeid).u64(-1_i64 as u64).u64(0).0.len();

@@ -10,8 +10,8 @@ use nix::sched::{setns, unshare, CloneFlags};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-/// Descriptors it may have at a time; it has some twenty and opens one or two more.
-const DESCRIPTORS: u64 = 64;
+/// Descriptors it may have at a time. It keeps some dozens, and opens a few more for inner control groups.
+const DESCRIPTORS: u64 = 256;
 
 /// The same of one that serves traps: two for each call that is served, one for each program that was run by exec.
 pub(super) const DESCRIPTORS_WITH_TRAPS: u64 = 4096;
@@ -167,6 +167,8 @@ fn profile() -> Profile {
             ],
             vec![],
         ),
+        // Rust's own checks, in builds that have them.
+        allow(&["fcntl"], vec![Condition { arg: 1, test: Test::Eq(libc::F_GETFD as u64) }]),
         allow(&["openat"], vec![reading]),
         allow(&["mmap", "mprotect"], vec![plain]),
     ];

@@ -26,6 +26,7 @@ use crate::sys::seccomp::{self, Answer, Notification};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -269,7 +270,11 @@ fn start(
     nodes: &[tree::Node],
 ) -> std::io::Result<OwnedFd> {
     match clone::fork(0, None)? {
-        Fork::Child => clone::exit_now(act::serve(host, listener, n, request, nodes).unwrap_or(CONTINUE)),
+        Fork::Child => {
+            // What a panic unwound to would be the monitor, of which this is a copy.
+            let done = catch_unwind(AssertUnwindSafe(|| act::serve(host, listener, n, request, nodes)));
+            clone::exit_now(done.ok().flatten().unwrap_or(CONTINUE))
+        }
         Fork::Parent { pidfd, .. } => Ok(pidfd),
     }
 }

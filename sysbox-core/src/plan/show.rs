@@ -60,6 +60,9 @@ impl fmt::Display for Plan {
         writeln!(f, "process     {:?} as {}:{} in {}", p.args, p.uid, p.gid, p.cwd.display())?;
         if let Some(s) = &p.seccomp {
             writeln!(f, "seccomp     {} instructions", s.program.len())?;
+            if let Some(l) = &s.listener {
+                writeln!(f, "  listener  at {} decides about some calls", l.path.display())?;
+            }
         }
         self.notes.iter().try_for_each(|n| writeln!(f, "note        {n}"))
     }

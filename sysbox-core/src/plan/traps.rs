@@ -39,6 +39,7 @@ pub(super) fn plan(settings: &Settings, linux: Option<&oci::Linux>) -> Result<Op
     Ok(Some(Filter {
         flags: profile.filter_flags(),
         program: insns.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect(),
+        listener: None,
     }))
 }
 

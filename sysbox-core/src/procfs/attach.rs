@@ -7,7 +7,7 @@ use super::node::{name_uuid, Initial, Kind, Leaf};
 use crate::error::{Error, Result, SysResult};
 use crate::mount::{self, Attrs, Copyable, Root};
 use rustix::fs::{AtFlags, Mode, OFlags};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -116,9 +116,11 @@ fn text(initial: &Initial, name: &str, root: &Root) -> Result<Vec<u8>> {
     }
 }
 
+/// One read: what is copied are single lines of the kernel's.
 fn read(root: &Root, path: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    root.read(path)?.take(4096).read_to_end(&mut text).op_at("read", path)?;
+    let mut text = vec![0; 512];
+    let n = rustix::io::read(root.read(path)?, &mut text[..]).op_at("read", path)?;
+    text.truncate(n);
     Ok(text)
 }
 

@@ -1,9 +1,9 @@
 //! Live nodes: files whose content follows the container's control groups.
 //!
 //! [`Sources`] opens what is needed while there still are paths, and then renders nodes with nothing but descriptors, in a process
-//! that may call openat(2) (below those descriptors, and never through a symbolic link), read(2), fstat(2), getdents64(2), close(2),
-//! clock_gettime(2) and what an allocator needs. Nothing is waited for; files, depths and numbers of tasks that are looked at
-//! are bounded.
+//! that may call openat(2) (read-only, below those descriptors, never through a symbolic link), pread(2), fstat(2), getdents64(2),
+//! close(2), clock_gettime(2) and what an allocator needs. Files that are read again and again stay open, some dozens of them.
+//! Nothing is waited for; files, depths and numbers of tasks that are looked at are bounded.
 //!
 //! # Which limits count
 //! Those from the container's own cgroup down to the reader's: the smallest. What is in use is that of the cgroup whose limit it is,
@@ -29,11 +29,14 @@ mod place;
 mod scan;
 mod stat;
 mod sysinfo;
+#[cfg(test)]
+mod tests;
 
 use crate::cgroup::Paths;
 use crate::error::{Result, SysResult};
 use cpus::{CpuInfo, CpuSet, Cpus};
 use figures::Figures;
+use file::Dir;
 use load::Load;
 use memory::Host;
 use place::Own;
@@ -42,9 +45,8 @@ use rustix::time::{clock_gettime, ClockId};
 use scan::Tasks;
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// For how long the numbers of tasks are good enough not to look again.
@@ -136,9 +138,9 @@ impl Live {
 #[derive(Debug)]
 pub struct Sources {
     /// The host's procfs.
-    proc: OwnedFd,
+    proc: Dir,
     /// The host's `/sys/devices/system/cpu`.
-    cpu: OwnedFd,
+    cpu: Dir,
     nodes: Vec<Own>,
     /// Which of the nodes tells the container's tasks.
     census: Option<usize>,
@@ -162,10 +164,13 @@ impl Sources {
     /// # Errors
     /// One of them cannot be opened.
     pub fn open(cgroups: &Paths, boottime_offset: i64) -> Result<Sources> {
+        // The first look at the clock finds the vDSO, for which it asks the kernel.
+        now();
         let census = cgroups.census().and_then(|c| cgroups.nodes.iter().position(|n| n == c));
         let nodes = cgroups.nodes.iter().map(|n| {
             let below = n.dir.strip_prefix(&n.mount).unwrap_or(Path::new(""));
-            let path = n.root.join(below).into_os_string().into_vec();
+            let path: PathBuf = n.root.components().chain(below.components()).collect();
+            let path = path.into_os_string().into_vec();
             Ok(Own { dir: open_dir(&n.dir)?, version: n.version, controllers: n.controllers.clone(), path })
         });
         Ok(Sources {
@@ -192,25 +197,25 @@ impl Sources {
         let mut place = Vec::new();
         let reader = reader
             .filter(|pid| *pid != 0)
-            .and_then(|pid| file::bytes(file::process(&self.proc, pid).ok()?, "cgroup", &mut place).ok());
+            .and_then(|pid| self.proc.process(pid).ok()?.bytes("cgroup", &mut place).ok());
         let [buffer, second] = &mut self.buffers;
         let mut figures = Figures { nodes: &self.nodes, reader, buffer: second };
         match node {
             Live::Meminfo => {
-                let text = file::text(&self.proc, node.file(), buffer)?;
+                let text = self.proc.text(node.file(), buffer)?;
                 let host = Host::parse(text);
                 let (memory, swap) = figures.memory(&host);
                 memory::meminfo(text, &host, memory.as_ref(), swap, out);
             }
             Live::Swaps => {
-                let host = Host::parse(file::text(&self.proc, Live::Meminfo.file(), buffer)?);
+                let host = Host::parse(self.proc.text(Live::Meminfo.file(), buffer)?);
                 let (_, swap) = figures.memory(&host);
-                memory::swaps(file::text(&self.proc, node.file(), buffer)?, &host, swap, out);
+                memory::swaps(self.proc.text(node.file(), buffer)?, &host, swap, out);
             }
             Live::Cpuinfo => {
                 let cpus = figures.cpus(&online(&self.cpu, buffer)?);
                 let mut filter = CpuInfo::new(&cpus.shown);
-                file::lines(&self.proc, node.file(), buffer, |line| {
+                self.proc.lines(node.file(), buffer, |line| {
                     filter.line(line, out);
                     true
                 })?;
@@ -220,10 +225,10 @@ impl Sources {
                 out.extend_from_slice(cpus.shown.list().as_bytes());
                 out.push(b'\n');
             }
-            Live::CpuPossible => out.extend_from_slice(file::bytes(&self.cpu, node.file(), buffer)?),
+            Live::CpuPossible => out.extend_from_slice(self.cpu.bytes(node.file(), buffer)?),
             Live::Diskstats => {
                 let devices = figures.devices();
-                file::lines(&self.proc, node.file(), buffer, |line| {
+                self.proc.lines(node.file(), buffer, |line| {
                     disks::line(line, |major, minor| devices.get(&(major, minor)).cloned(), out);
                     true
                 })?;
@@ -267,7 +272,8 @@ impl Sources {
         }
     }
 
-    /// Whether the container's own limits make the node differ from the host's, now.
+    /// Whether the container's own limits make the node differ from the host's, now: those of memory `meminfo` and `swaps`, those
+    /// of CPUs `cpuinfo`, `stat`, `loadavg`, `online` and `present`. No limit has to do with the others.
     ///
     /// # Errors
     /// The host's own file cannot be read.
@@ -276,7 +282,7 @@ impl Sources {
         let mut figures = Figures { nodes: &self.nodes, reader: None, buffer: second };
         Ok(match node {
             Live::Meminfo | Live::Swaps => {
-                let host = Host::parse(file::text(&self.proc, Live::Meminfo.file(), buffer)?);
+                let host = Host::parse(self.proc.text(Live::Meminfo.file(), buffer)?);
                 let (memory, swap) = figures.memory(&host);
                 let swap = swap.is_some_and(|s| s.limit / 1024 < host.swap_total);
                 swap || (node == Live::Meminfo && memory.is_some())
@@ -304,12 +310,13 @@ impl Sources {
     }
 
     fn stat(&mut self, cpus: &Cpus, used: &stat::Used, now: Duration, out: &mut Vec<u8>) -> io::Result<()> {
-        let tasks = Tasks { newest: self.newest, ..self.tasks(now) };
+        let mut tasks = self.tasks(now);
+        tasks.newest = self.newest;
         let uptime = i128::from(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)) + i128::from(self.boottime_offset);
         stat::cpu_lines(used, cpus, u64::try_from(uptime).unwrap_or(0), &mut self.debt, out);
         let offset = self.boottime_offset.div_euclid(1_000_000_000);
         let [buffer, _] = &mut self.buffers;
-        file::lines(&self.proc, Live::Stat.file(), buffer, |line| {
+        self.proc.lines(Live::Stat.file(), buffer, |line| {
             stat::other_line(line, &tasks, offset, out);
             true
         })?;
@@ -321,7 +328,7 @@ impl Sources {
         let [buffer, _] = &mut self.buffers;
         match pressure_file(&self.nodes, node, buffer) {
             Some(text) => out.extend_from_slice(text),
-            None => out.extend_from_slice(file::bytes(file::directory(&self.proc, "pressure")?, node.file(), buffer)?),
+            None => out.extend_from_slice(self.proc.directory("pressure")?.bytes(node.file(), buffer)?),
         }
         Ok(())
     }
@@ -333,15 +340,16 @@ impl Sources {
         let [buffer, _] = &mut self.buffers;
         let total = Figures { nodes: &self.nodes, reader: None, buffer }.tasks();
         let own = self.census.and_then(|i| self.nodes.get(i));
-        let tasks = own.map(|own| scan::tasks(self.proc.as_fd(), own, total, &mut self.buffers)).unwrap_or_default();
+        let tasks = own.map(|own| scan::tasks(&self.proc, own, total, &mut self.buffers)).unwrap_or_default();
         self.newest = self.newest.max(tasks.newest);
         self.tasks = Some((now, tasks));
         tasks
     }
 }
 
-fn open_dir(path: &Path) -> Result<OwnedFd> {
-    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).op_at("open", path)
+fn open_dir(path: &Path) -> Result<Dir> {
+    let dir = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).op_at("open", path)?;
+    Ok(Dir::keeping(dir))
 }
 
 /// The host's time since its boot.
@@ -350,8 +358,8 @@ fn now() -> Duration {
     Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
-fn online(cpu: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<CpuSet> {
-    Ok(CpuSet::parse(file::text(cpu, Live::CpuOnline.file(), buffer)?))
+fn online(cpu: &Dir, buffer: &mut Vec<u8>) -> io::Result<CpuSet> {
+    Ok(CpuSet::parse(cpu.text(Live::CpuOnline.file(), buffer)?))
 }
 
 /// The content of the container's own, if v2 has such a file.
@@ -363,5 +371,5 @@ fn pressure_file<'b>(nodes: &[Own], node: Live, buffer: &'b mut Vec<u8>) -> Opti
         Live::Pressure(Pressure::Memory) => "memory.pressure",
         _ => "irq.pressure",
     };
-    file::bytes(&own.dir, name, buffer).ok()
+    own.dir.bytes(name, buffer).ok()
 }

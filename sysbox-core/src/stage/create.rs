@@ -36,6 +36,8 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     tree::leave_host()?;
     fds.own_pipes(plan.maps.root())?;
     let (ours, theirs) = Channel::pair()?;
+    // Before init is born: a process that is older than its clocks has an age of billions of seconds.
+    let offsets = offsets(plan.time);
     let (fork, entry, joined) = birth::clone_init(plan, entry).map_err(no_userns)?;
     let (pid, init) = match fork {
         Fork::Child => {
@@ -48,9 +50,9 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     drop((theirs, leaf, entry, joined));
     let control = fds.take(Fd::Control);
     // What init needs is init's alone now; the lock stays until this process ends.
-    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
+    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener), fds.take(Fd::Agent)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
-        furnish(plan, caller, &ours, (pid, init.as_fd()), &host_mounts, holder, control)?;
+        furnish(plan, caller, &ours, (pid, init.as_fd()), &host_mounts, holder, (control, offsets))?;
         caller.send(&Reply::Done(None), &[])
     });
     if made.is_err() {
@@ -89,7 +91,7 @@ fn furnish(
     (pid, pidfd): (i32, BorrowedFd<'_>),
     host_mounts: &File,
     holder: Option<Holder>,
-    control: Option<OwnedFd>,
+    (control, offsets): (Option<OwnedFd>, Option<String>),
 ) -> Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
     if plan.join.is_some() {
@@ -110,23 +112,23 @@ fn furnish(
     let (uid, gid) = plan.maps.root();
     cred::set_fs_identity(uid, gid).op("take the file system identity of the container's root")?;
     let sources = tree::take_sources(plan, userns.as_fd())?;
-    expect(init, "init", |m| matches!(m, FromInit::Unshared))?;
+    expect(init, caller, |m| matches!(m, FromInit::Unshared))?;
     // By now init is in all of the container's cgroups, and keeps the unit alive itself.
     if let Some(holder) = holder {
         holder.end();
     }
-    if let Some(text) = offsets(plan.time)? {
+    if let Some(text) = offsets {
         std::fs::write(of("timens_offsets"), text).op_at("write", of("timens_offsets"))?;
     }
-    let root = tree::build(plan, sources, pidfd)?;
-    let mut leaves = Vec::new();
-    if let Some(control) = control {
-        let traps = plan.process.traps.is_some();
-        let (nodes, root) = (&plan.nodes, plan.maps.root());
-        let born = monitor::start(nodes, plan.cgroup.paths(), root, (pid, pidfd), control, traps)?;
-        caller.send(&Reply::Monitor(born.pid), &[])?;
-        leaves = born.leaves;
+    // It gets ready while the tree is built.
+    let traps = plan.process.traps.is_some();
+    let start = |c| monitor::start(&plan.nodes, plan.cgroup.paths(), plan.maps.root(), (pid, pidfd), c, traps);
+    let monitor = control.map(start).transpose()?;
+    if let Some(m) = &monitor {
+        caller.send(&Reply::Monitor(m.pid), &[])?;
     }
+    let root = tree::build(plan, sources, pidfd)?;
+    let leaves = monitor.map(monitor::Started::leaves).transpose()?.unwrap_or_default();
     let state = OciState {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),
@@ -145,12 +147,13 @@ fn furnish(
     let (places, leaves): (Vec<_>, Vec<_>) = leaves.into_iter().unzip();
     init.send(&ToInit::Rooted(places), &leaves.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
     drop(leaves);
-    expect(init, "init", |m| matches!(m, FromInit::Ready))?;
+    expect(init, caller, |m| matches!(m, FromInit::Ready))?;
     limit(plan, pid, oom)
 }
 
-fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Result<()> {
-    match init.expect::<FromInit>(peer)?.0 {
+fn expect(init: &Channel, caller: &Channel, wanted: impl Fn(&FromInit) -> bool) -> Result<()> {
+    init.wait_while(caller, None)?;
+    match init.expect::<FromInit>("init")?.0 {
         FromInit::Failed(e) => Err(e),
         m if wanted(&m) => Ok(()),
         m => Err(Error::new(Kind::Protocol, format!("init says {m:?} out of turn"))),
@@ -160,6 +163,7 @@ fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Res
 /// What only real root may give.
 fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
     launch::allow_limits(pid, &plan.process)?;
+    launch::schedule(pid, &plan.process)?;
     match oom {
         Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
             .op(format!("write {score} to oom_score_adj of init"))
@@ -179,7 +183,7 @@ fn open_oom_score(plan: &Plan, pid: i32) -> Result<Option<(i32, File)>> {
 }
 
 /// The text for /proc/PID/timens_offsets.
-fn offsets(time: TimeOffsets) -> Result<Option<String>> {
+fn offsets(time: TimeOffsets) -> Option<String> {
     use rustix::time::{clock_gettime, ClockId};
     let negated = |c| {
         let now = clock_gettime(c);
@@ -191,11 +195,11 @@ fn offsets(time: TimeOffsets) -> Result<Option<String>> {
         }
     };
     let (mono, boot) = match time {
-        TimeOffsets::Host => return Ok(None),
+        TimeOffsets::Host => return None,
         TimeOffsets::FromZero => (negated(ClockId::Monotonic), negated(ClockId::Boottime)),
         TimeOffsets::Given { monotonic, boottime } => {
             ((monotonic.0, i64::from(monotonic.1)), (boottime.0, i64::from(boottime.1)))
         }
     };
-    Ok(Some(format!("monotonic {} {}\nboottime {} {}\n", mono.0, mono.1, boot.0, boot.1)))
+    Some(format!("monotonic {} {}\nboottime {} {}\n", mono.0, mono.1, boot.0, boot.1))
 }

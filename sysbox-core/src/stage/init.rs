@@ -4,6 +4,7 @@
 //! what is its own to attach, and waits. What it waits with is not reachable from inside: it is not dumpable, and its
 //! memory belongs to the host's user namespace until it executes.
 
+use super::agent::{self, Agent};
 use super::birth::Joined;
 use super::{hooks, launch, names, tree, Fds};
 use crate::cgroup::Entry;
@@ -87,6 +88,9 @@ fn prepare(
     let path = "/proc/self/oom_score_adj";
     let score =
         plan.process.oom_floor.then(|| File::options().write(true).open(path).op_at("open", path)).transpose()?;
+    // As the host numbers it, while /proc is the host's.
+    let pid = agent::own_pid(File::open("/proc").op_at("open", "/proc")?)?;
+    let agent = Agent::new(&plan.process, fds.take(Fd::Agent), pid, &state(plan, pid))?;
     let ToInit::Mapped = expect(stage)?.0 else { return Err(out_of_turn()) };
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
@@ -136,7 +140,7 @@ fn prepare(
     let names = names::Names::open(plan, &root);
     let labels = launch::Labels::open(&plan.process, || Root::open(Path::new("/proc")))?;
     Ok(Ready {
-        prepared: launch::Prepared::new(&plan.process, labels, streams)?,
+        prepared: launch::Prepared::new(&plan.process, labels, streams, agent)?,
         leaf,
         score,
         names,
@@ -231,32 +235,33 @@ fn await_start(listener: &UnixListener) -> Result<(Channel, Option<OwnedFd>)> {
     }
 }
 
-/// Becomes the program. Returns only on failure.
-fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) {
-    let state = OciState {
+fn state(plan: &Plan, pid: i32) -> OciState {
+    OciState {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),
         status: Status::Created,
-        pid: Some(1),
+        pid: Some(pid),
         bundle: plan.bundle.clone(),
         annotations: plan.annotations.clone(),
-    };
-    let result = ready
-        .nodes
-        .and_then(|()| hooks::run_here(&plan.hooks.start_container, &state, "startContainer", None))
-        .and_then(|()| {
-            if let Some(leaf) = &ready.leaf {
-                rustix::io::write(leaf, b"0").op("move into the container's leaf cgroup")?;
-            }
-            if let Some(mut file) = ready.score.as_ref() {
-                let score = plan.process.oom_score_adj.unwrap_or(0).to_string();
-                file.write_all(score.as_bytes()).op_at("write", "/proc/self/oom_score_adj")?;
-            }
-            if let Some(names) = ready.names {
-                names.provide(&plan.id);
-            }
-            Ok(())
-        });
+    }
+}
+
+/// Becomes the program. Returns only on failure.
+fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) {
+    let hooks = || hooks::run_here(&plan.hooks.start_container, &state(plan, 1), "startContainer", None);
+    let result = ready.nodes.and_then(|()| hooks()).and_then(|()| {
+        if let Some(leaf) = &ready.leaf {
+            rustix::io::write(leaf, b"0").op("move into the container's leaf cgroup")?;
+        }
+        if let Some(mut file) = ready.score.as_ref() {
+            let score = plan.process.oom_score_adj.unwrap_or(0).to_string();
+            file.write_all(score.as_bytes()).op_at("write", "/proc/self/oom_score_adj")?;
+        }
+        if let Some(names) = ready.names {
+            names.provide(&plan.id);
+        }
+        Ok(())
+    });
     match result {
         Ok(()) => {
             // A starter that has died since is no reason not to run.

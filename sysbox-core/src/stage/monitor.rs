@@ -4,6 +4,7 @@ use super::{tree, Fds};
 use crate::cgroup::{Node, Paths, Version};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::fuse;
+use crate::limit::Limit;
 use crate::monitor::{self, Setup, Trapped};
 use crate::mount::{self, Copyable, Root};
 use crate::mountinfo;
@@ -23,17 +24,18 @@ use std::time::Duration;
 /// How long a monitor may take until it serves, and how long the look-up of paths inside a container may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A monitor that serves.
+/// A monitor that is on its way.
 #[derive(Debug)]
-pub(super) struct Born {
+pub(super) struct Started {
     pub(super) pid: i32,
-    pub(super) pidfd: OwnedFd,
-    /// For each live node its place in the list of all and a detached mount of its file.
-    pub(super) leaves: Vec<(usize, OwnedFd)>,
+    pidfd: OwnedFd,
+    channel: Channel,
+    files: Option<OwnedFd>,
+    places: Vec<usize>,
 }
 
-/// Starts one, and waits until it serves. To be called in the host's namespaces but for the mount namespace, which must be one of
-/// this process's own, and while /proc is the host's.
+/// Starts one. To be called in the host's namespaces but for the mount namespace, which must be one of this process's own, and
+/// while /proc is the host's.
 pub(super) fn start(
     leaves: &[Leaf],
     cgroups: Paths,
@@ -41,11 +43,11 @@ pub(super) fn start(
     (init, init_fd): (i32, BorrowedFd<'_>),
     control: OwnedFd,
     traps: bool,
-) -> Result<Born> {
+) -> Result<Started> {
     let (places, nodes): (Vec<_>, Vec<_>) = leaves.iter().enumerate().filter_map(|(i, l)| Some((i, l.live()?))).unzip();
     let (dev, files) = match nodes.is_empty() {
         true => (None, None),
-        false => fuse::mount(attach::LIVE_SOURCE).map(|(dev, files)| (Some(dev), Some(files)))?,
+        false => fuse::mount(attach::LIVE_SOURCE).map(|(dev, files)| (Some(dev), Some(files))).map_err(without)?,
     };
     let traps = traps.then(|| trapped(&cgroups, init)).transpose()?;
     let setup = Setup {
@@ -59,29 +61,32 @@ pub(super) fn start(
         traps,
     };
     let (ours, theirs) = Channel::pair()?;
-    let (pid, pidfd) = match clone::fork(0, None).op("fork the monitor")? {
+    match clone::fork(0, None).op("fork the monitor")? {
         Fork::Child => {
             drop((ours, files));
             monitor::run(setup, &theirs)
         }
-        Fork::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    // The device among it: when the monitor dies, nobody must wait for it.
-    drop((setup, theirs));
-    let served = ours
-        .limit_wait(PATIENCE)
-        .and_then(|()| ours.expect::<std::result::Result<(), Error>>("the monitor"))
-        .and_then(|(ready, _)| ready)
-        .and_then(|()| files.map_or(Ok(Vec::new()), |files| copies(files, &places)));
-    match served {
-        Ok(leaves) => Ok(Born { pid, pidfd, leaves }),
-        Err(e) => {
-            let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
-            Err(e
-                .within("start the container's monitor")
-                .hint(format!("without live nodes: annotation {}=stored", crate::plan::NODES)))
-        }
+        // The device goes with `setup`: when the monitor dies, nobody must wait for it.
+        Fork::Parent { pid, pidfd } => Ok(Started { pid, pidfd, channel: ours, files, places }),
     }
+}
+
+impl Started {
+    /// Waits until it serves. For each live node its place in the list of all and a detached mount of its file.
+    pub(super) fn leaves(self) -> Result<Vec<(usize, OwnedFd)>> {
+        let served = hear::<Result<()>>(&self.channel, "the monitor")
+            .and_then(|ready| ready)
+            .and_then(|()| self.files.map_or(Ok(Vec::new()), |files| copies(files, &self.places)));
+        served.map_err(|e| {
+            let _ = pidfd::kill(self.pidfd.as_fd(), libc::SIGKILL);
+            without(e)
+        })
+    }
+}
+
+fn without(e: Error) -> Error {
+    let hint = format!("without live nodes: annotation {}=stored", crate::plan::NODES);
+    e.within("start the container's monitor").hint(hint)
 }
 
 /// Copies of the files, as mounts of their own.
@@ -130,11 +135,13 @@ pub(super) fn restart(caller: &Channel, work: &Relive, mut fds: Fds) -> Result<(
     let lost = || Error::new(Kind::Protocol, "a monitor without its descriptors");
     let (init, control) = (fds.take(Fd::Init).ok_or_else(lost)?, fds.take(Fd::Control).ok_or_else(lost)?);
     tree::leave_host()?;
-    let born = start(&work.leaves, work.cgroups.clone(), work.root, (work.init, init.as_fd()), control, work.traps)?;
-    caller.send(&Reply::Monitor(born.pid), &[])?;
-    let attached = replace(&work.leaves, &born.leaves, init.as_fd());
+    let monitor = (work.init, init.as_fd());
+    let started = start(&work.leaves, work.cgroups.clone(), work.root, monitor, control, work.traps)?;
+    caller.send(&Reply::Monitor(started.pid), &[])?;
+    let pidfd = started.pidfd.try_clone().op("dup")?;
+    let attached = started.leaves().and_then(|new| replace(&work.leaves, &new, init.as_fd()));
     if attached.is_err() {
-        let _ = pidfd::kill(born.pidfd.as_fd(), libc::SIGKILL);
+        let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
     }
     attached.and_then(|()| caller.send(&Reply::Done(None), &[]))
 }
@@ -179,21 +186,22 @@ fn inside<T: Serialize + DeserializeOwned>(
         }
         Fork::Parent { pidfd, .. } => {
             drop(theirs);
-            let told = ours
-                .limit_wait(PATIENCE)
-                .and_then(|()| ours.expect::<Result<T>>("the process that looks at the container's files"));
+            let told = hear::<Result<T>>(&ours, "the process that looks at the container's files");
             told.map_err(|e| {
                 let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
-                match e.errno() {
-                    Some(libc::EAGAIN) => {
-                        Error::new(Kind::Busy, "a file system of the container's own does not answer")
-                    }
+                match e.kind() {
+                    Kind::TimedOut => Error::new(Kind::Busy, "a file system of the container's own does not answer"),
                     _ => e,
                 }
             })?
-            .0
         }
     }
+}
+
+/// What a child says, if it says it in time.
+fn hear<T: DeserializeOwned>(channel: &Channel, who: &str) -> Result<T> {
+    let silent = || Error::new(Kind::Protocol, format!("{who} ended without a word"));
+    channel.recv_within(&Limit::after(PATIENCE))?.map(|(said, _)| said).ok_or_else(silent)
 }
 
 /// Becomes the container's root, in its mount namespace.

@@ -1,6 +1,8 @@
 //! Messages with descriptors over a stream socket: four bytes of length, then JSON.
 
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::limit::Limit;
+use nix::errno::Errno;
 use nix::sys::socket::{
     recvmsg, sendmsg, socketpair, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
 };
@@ -37,11 +39,6 @@ impl Channel {
         self.0.into()
     }
 
-    /// From here on a peer that says nothing for so long is an error: EAGAIN.
-    pub(crate) fn limit_wait(&self, limit: std::time::Duration) -> Result<()> {
-        self.0.set_read_timeout(Some(limit)).op("setsockopt SO_RCVTIMEO")
-    }
-
     pub(crate) fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let body =
             serde_json::to_vec(message).map_err(|e| Error::new(Kind::Protocol, format!("encode a message: {e}")))?;
@@ -55,8 +52,12 @@ impl Channel {
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         let iov = [IoSlice::new(&header), IoSlice::new(&body)];
         // MSG_NOSIGNAL: a peer that died must be an error, not a SIGPIPE in the embedding program.
-        let sent =
-            sendmsg::<()>(self.0.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None).op("send a message")?;
+        let sent = match sendmsg::<()>(self.0.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(e) if raw.is_empty() && !matches!(e, Errno::EPIPE | Errno::ECONNRESET) => {
+                return write_all(&self.0, &[&header, &body[..]].concat())
+            }
+            r => r.op("send a message")?,
+        };
         let mut rest = &body[sent.saturating_sub(header.len()).min(body.len())..];
         if sent < header.len() {
             return Err(Error::new(Kind::Protocol, "short write of a message header"));
@@ -79,9 +80,9 @@ impl Channel {
             let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
             let msg = match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(m) => m,
-                Err(nix::errno::Errno::EINTR) => continue,
+                Err(Errno::EINTR) => continue,
                 // A peer that died with unread data in its queue.
-                Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+                Err(Errno::ECONNRESET) => return Ok(None),
                 Err(e) => return Err(Error::sys("receive a message", e as i32)),
             };
             for c in msg.cmsgs().op("receive descriptors")? {
@@ -105,6 +106,46 @@ impl Channel {
         let value =
             serde_json::from_slice(&body).map_err(|e| Error::new(Kind::Protocol, format!("decode a message: {e}")))?;
         Ok(Some((value, fds)))
+    }
+
+    /// Tells the peer that nothing more comes. What it sends still arrives.
+    pub(crate) fn hang_up(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Takes nothing any more: what the peer sends from here on fails there. What has come before can be received.
+    pub(crate) fn refuse(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Read);
+    }
+
+    /// Waits until something can be received.
+    ///
+    /// # Errors
+    /// [`Kind::Protocol`] if `other`, whose peer has nothing more to say, is hung up on before; EAGAIN after `patience`.
+    pub(crate) fn wait_while(&self, other: &Channel, patience: Option<std::time::Duration>) -> Result<()> {
+        use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN), PollFd::new(other.as_fd(), PollFlags::POLLIN)];
+        loop {
+            let time = patience.map_or(Ok(PollTimeout::NONE), PollTimeout::try_from);
+            match poll(&mut fds, time.unwrap_or(PollTimeout::MAX)) {
+                Err(nix::errno::Errno::EINTR) => {}
+                Ok(0) => return Err(Error::sys("receive a message", libc::EAGAIN)),
+                r => {
+                    r.op("poll")?;
+                    break;
+                }
+            }
+        }
+        if fds[0].any().unwrap_or(false) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Protocol, "the caller has hung up"))
+    }
+
+    /// As [`Channel::recv`], until `limit` is over.
+    pub(crate) fn recv_within<T: DeserializeOwned>(&self, limit: &Limit) -> Result<Option<(T, Vec<OwnedFd>)>> {
+        limit.wait_readable(self.as_fd())?;
+        self.recv()
     }
 
     /// As [`Channel::recv`], where the peer closing is an error that says who died.
@@ -137,6 +178,15 @@ pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> std::io::Result<Option<Owned
         }
     }
     Ok(found)
+}
+
+/// For init under a seccomp filter that forbids sendmsg(2), with the reason why it cannot execute the program.
+fn write_all(socket: &UnixStream, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let n = rustix::io::write(socket, bytes).op("send a message")?;
+        bytes = &bytes[n..];
+    }
+    Ok(())
 }
 
 #[cfg(test)]

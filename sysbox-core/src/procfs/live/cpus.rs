@@ -50,7 +50,8 @@ impl CpuSet {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..MOST).filter(|cpu| self.contains(*cpu))
+        let words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.flat_map(|(i, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| i * 64 + bit))
     }
 
     /// The lowest `n` of them.
@@ -85,16 +86,19 @@ impl CpuSet {
     }
 }
 
-/// How many CPUs' time a quota is worth, rounded up; `None` is no limit. Both in microseconds.
-pub(super) fn quota_cpus(quota: u64, period: u64) -> Option<usize> {
-    let cpus = quota.checked_add(period.checked_sub(1)?)? / period;
-    usize::try_from(cpus.max(1)).ok()
+/// One CPU, in the unit of shares.
+pub(super) const WHOLE: u64 = 1_000_000;
+
+/// How much of a CPU's time a quota is worth, in millionths; `None` is no limit. Both in microseconds.
+pub(super) fn quota_share(quota: u64, period: u64) -> Option<u64> {
+    (period > 0).then_some(())?;
+    Some(quota.checked_mul(WHOLE)?.div_ceil(period).max(1))
 }
 
 /// `cpu.max` of v2: `max 100000` or `150000 100000`.
-pub(super) fn v2_quota(text: &str) -> Option<usize> {
+pub(super) fn v2_quota(text: &str) -> Option<u64> {
     let (quota, period) = text.trim().split_once(' ')?;
-    quota_cpus(quota.parse().ok()?, period.parse().ok()?)
+    quota_share(quota.parse().ok()?, period.parse().ok()?)
 }
 
 /// What one cgroup allows.
@@ -102,8 +106,8 @@ pub(super) fn v2_quota(text: &str) -> Option<usize> {
 pub(super) struct Level {
     /// The CPUs that it may run on; `None` if it does not say.
     pub(super) set: Option<CpuSet>,
-    /// See [`quota_cpus`].
-    pub(super) quota: Option<usize>,
+    /// See [`quota_share`].
+    pub(super) quota: Option<u64>,
 }
 
 /// The CPUs that a container has, as its nodes show them.
@@ -111,28 +115,32 @@ pub(super) struct Level {
 pub(super) struct Cpus {
     /// What is shown.
     pub(super) shown: CpuSet,
-    /// The threads may run on more CPUs than are shown, since a quota is worth less.
-    pub(super) cut: bool,
+    /// A quota is worth less than all CPUs that the threads may run on: the last one shown is worth as many millionths.
+    pub(super) last: Option<u64>,
     /// Which level allows the least, and therefore has the figures; the outermost of equal ones.
     pub(super) binding: usize,
 }
 
 /// The levels, the outermost first, are those of the container's own cgroup and of what is inside, down to the reader's.
 pub(super) fn allowed(online: &CpuSet, levels: &[Level]) -> Cpus {
-    let (mut set, mut quota) = (online.clone(), usize::MAX);
-    let (mut least, mut binding) = (usize::MAX, 0);
+    let (mut set, mut quota) = (online.clone(), u64::MAX);
+    let (mut least, mut binding) = (u64::MAX, 0);
     for (i, level) in levels.iter().enumerate() {
         // A set may name CPUs that have gone offline; one with no CPU left means nothing.
         if let Some(narrower) = level.set.as_ref().map(|s| s.and(&set)).filter(|s| !s.is_empty()) {
             set = narrower;
         }
-        quota = quota.min(level.quota.unwrap_or(usize::MAX)).max(1);
-        let width = set.len().min(quota);
+        quota = quota.min(level.quota.unwrap_or(u64::MAX)).max(1);
+        let width = quota.min(set.len() as u64 * WHOLE);
         if width < least {
             (least, binding) = (width, i);
         }
     }
-    Cpus { cut: quota < set.len(), shown: set.first(quota), binding }
+    if quota >= set.len() as u64 * WHOLE {
+        return Cpus { shown: set, last: None, binding };
+    }
+    let shown = quota.div_ceil(WHOLE);
+    Cpus { shown: set.first(shown as usize), last: Some(quota - (shown - 1) * WHOLE), binding }
 }
 
 /// Copies those paragraphs of `/proc/cpuinfo` that are about the CPUs shown, and those about none. Fed line by line.
@@ -175,8 +183,8 @@ mod tests {
         CpuSet::parse(text)
     }
 
-    fn level(cpus: &str, quota: Option<usize>) -> Level {
-        Level { set: (!cpus.is_empty()).then(|| set(cpus)), quota }
+    fn level(cpus: &str, tenths: Option<u64>) -> Level {
+        Level { set: (!cpus.is_empty()).then(|| set(cpus)), quota: tenths.map(|n| n * WHOLE / 10) }
     }
 
     fn cpuinfo(text: &str, shown: &str) -> String {
@@ -199,15 +207,15 @@ mod tests {
     #[test]
     fn quotas() {
         assert_eq!(v2_quota("max 100000\n"), None);
-        assert_eq!(v2_quota("150000 100000\n"), Some(2));
-        assert_eq!(v2_quota("200000 100000"), Some(2));
-        assert_eq!(v2_quota("1000 100000"), Some(1));
+        assert_eq!(v2_quota("150000 100000\n"), Some(1_500_000));
+        assert_eq!(v2_quota("1000 1000000"), Some(1000));
         assert_eq!(v2_quota("0 100000"), Some(1));
+        // However little there is of another one, it counts.
+        assert_eq!(v2_quota("100001 100000"), Some(1_000_010));
         for bad in ["", "100000", "1 0", "-1 100000", "1 x", "18446744073709551615 18446744073709551615"] {
             assert_eq!(v2_quota(bad), None, "{bad:?}");
         }
-        assert_eq!(quota_cpus(1, 0), None);
-        assert_eq!(quota_cpus(50_000, 100_000), Some(1));
+        assert_eq!(quota_share(1, 0), None);
     }
 
     #[test]
@@ -215,20 +223,23 @@ mod tests {
         let online = set("0-7");
         let at = |levels: &[Level]| {
             let c = allowed(&online, levels);
-            (c.shown.list(), c.cut, c.binding)
+            (c.shown.list(), c.last.map(|n| n * 10 / WHOLE), c.binding)
         };
-        assert_eq!(at(&[level("", None)]), ("0-7".into(), false, 0));
-        assert_eq!(at(&[level("2-5", None)]), ("2-5".into(), false, 0));
-        assert_eq!(at(&[level("2-5", Some(2))]), ("2-3".into(), true, 0));
-        assert_eq!(at(&[level("2-5", Some(4))]), ("2-5".into(), false, 0));
+        assert_eq!(at(&[level("", None)]), ("0-7".into(), None, 0));
+        assert_eq!(at(&[level("2-5", None)]), ("2-5".into(), None, 0));
+        assert_eq!(at(&[level("2-5", Some(20))]), ("2-3".into(), Some(10), 0));
+        assert_eq!(at(&[level("2-5", Some(15))]), ("2-3".into(), Some(5), 0));
+        assert_eq!(at(&[level("2-5", Some(39))]), ("2-5".into(), Some(9), 0));
+        assert_eq!(at(&[level("2-5", Some(40))]), ("2-5".into(), None, 0));
         // Inside without limits of its own: the container's.
-        assert_eq!(at(&[level("2-5", None), level("2-5", None)]), ("2-5".into(), false, 0));
-        assert_eq!(at(&[level("2-5", None), level("2-5", Some(1))]), ("2".into(), true, 1));
-        assert_eq!(at(&[level("2-5", Some(1)), level("4", None)]), ("4".into(), false, 0));
+        assert_eq!(at(&[level("2-5", None), level("2-5", None)]), ("2-5".into(), None, 0));
+        assert_eq!(at(&[level("2-5", None), level("2-5", Some(1))]), ("2".into(), Some(1), 1));
+        assert_eq!(at(&[level("2-5", Some(15)), level("2-5", Some(12))]), ("2-3".into(), Some(2), 1));
+        assert_eq!(at(&[level("2-5", Some(10)), level("4", None)]), ("4".into(), None, 0));
         // A looser inner limit is none; nor is a set that has nothing left.
-        assert_eq!(at(&[level("2-5", Some(2)), level("", Some(64))]), ("2-3".into(), true, 0));
-        assert_eq!(at(&[level("64", None)]), ("0-7".into(), false, 0));
-        assert_eq!(at(&[]), ("0-7".into(), false, 0));
+        assert_eq!(at(&[level("2-5", Some(20)), level("", Some(640))]), ("2-3".into(), Some(10), 0));
+        assert_eq!(at(&[level("64", None)]), ("0-7".into(), None, 0));
+        assert_eq!(at(&[]), ("0-7".into(), None, 0));
     }
 
     #[test]
@@ -256,13 +267,14 @@ mod tests {
         }
 
         #[test]
-        fn never_none_and_never_more(online in 1usize..20, levels in proptest::collection::vec((0usize..20, 0usize..20, any::<Option<u8>>()), 0..4)) {
+        fn never_none_and_never_more(online in 1usize..20, levels in proptest::collection::vec((0usize..20, 0usize..20, any::<Option<u16>>()), 0..4)) {
             let online = set(&format!("0-{online}"));
             let levels: Vec<Level> =
-                levels.iter().map(|(a, b, q)| level(&format!("{a}-{b}"), q.map(usize::from))).collect();
+                levels.iter().map(|(a, b, q)| level(&format!("{a}-{b}"), q.map(u64::from))).collect();
             let c = allowed(&online, &levels);
             prop_assert!(!c.shown.is_empty());
             prop_assert_eq!(c.shown.and(&online), c.shown.clone());
+            prop_assert!(c.last.is_none_or(|n| (1..=WHOLE).contains(&n)));
             prop_assert!(c.binding < levels.len().max(1));
         }
     }

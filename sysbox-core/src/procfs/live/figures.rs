@@ -4,8 +4,8 @@
 //! the cgroup which has it; of equal limits it is the outermost, which has all that is in use. So software in a limited inner container
 //! sees that container's memory, and in an unlimited one the whole container's.
 
-use super::cpus::{allowed, quota_cpus, v2_quota, CpuSet, Cpus, Level};
-use super::file::text;
+use super::cpus::{allowed, quota_share, v2_quota, CpuSet, Cpus, Level};
+use super::file::Dir;
 use super::memory::{v1_swap_limit, Host, Memory, Stat, Swap};
 use super::place::{Levels, Own};
 use super::stat::Used;
@@ -13,7 +13,6 @@ use crate::cgroup::stats::parse::{self, Devices};
 use crate::cgroup::stats::v1_io_from;
 use crate::cgroup::Version;
 use rustix::io::Errno;
-use std::os::fd::BorrowedFd;
 
 /// The container's cgroups, and where the reader is.
 #[derive(Debug)]
@@ -33,15 +32,15 @@ impl<'a> Figures<'a> {
         self.nodes.iter().find(|n| n.version == Version::V2)
     }
 
-    fn number(&mut self, dir: BorrowedFd<'_>, file: &str) -> Option<u64> {
-        parse::number(text(dir, file, self.buffer).ok()?)
+    fn number(&mut self, dir: &Dir, file: &str) -> Option<u64> {
+        parse::number(dir.text(file, self.buffer).ok()?)
     }
 
     /// The smallest limit, and at which level.
     fn least(&mut self, levels: &Levels<'_>, file: &str) -> Option<(u64, usize)> {
         let mut least: Option<(u64, usize)> = None;
         for (depth, dir) in levels.iter().enumerate() {
-            let limit = text(dir, file, self.buffer).ok().and_then(parse::limit);
+            let limit = dir.text(file, self.buffer).ok().and_then(parse::limit);
             if let Some(limit) = limit.filter(|n| least.is_none_or(|(least, _)| *n < least)) {
                 least = Some((limit, depth));
             }
@@ -78,11 +77,11 @@ impl<'a> Figures<'a> {
         (memory, swap)
     }
 
-    fn memory_stat(&mut self, dir: BorrowedFd<'_>, version: Version) -> Stat {
+    fn memory_stat(&mut self, dir: &Dir, version: Version) -> Stat {
         if version == Version::V2 {
-            return text(dir, "memory.stat", self.buffer).map(Stat::v2).unwrap_or_default();
+            return dir.text("memory.stat", self.buffer).map(Stat::v2).unwrap_or_default();
         }
-        let mut stat = text(dir, "memory.stat", self.buffer).map(Stat::v1).unwrap_or_default();
+        let mut stat = dir.text("memory.stat", self.buffer).map(Stat::v1).unwrap_or_default();
         // v1 does not say what of it could be given back.
         stat.slab_unreclaimable = self.number(dir, "memory.kmem.usage_in_bytes").unwrap_or(0);
         stat
@@ -91,43 +90,44 @@ impl<'a> Figures<'a> {
     /// The CPUs, of those that the host has.
     pub(super) fn cpus(&mut self, online: &CpuSet) -> Cpus {
         let (quota, set) = (self.node("cpu"), self.node("cpuset"));
-        let (quota, set) = (quota.map(|n| n.levels(self.reader)), set.map(|n| n.levels(self.reader)));
-        let depth = quota.iter().chain(&set).map(Levels::len).max().unwrap_or(0);
+        let quota = quota.map(|n| (n.levels(self.reader), n.version));
+        let set = set.map(|n| (n.levels(self.reader), n.version));
+        let depth = quota.iter().chain(&set).map(|(levels, _)| levels.len()).max().unwrap_or(0);
         let levels: Vec<Level> = (0..depth)
             .map(|i| Level {
-                quota: quota.as_ref().and_then(|l| self.quota(l.at(i))),
-                set: set.as_ref().and_then(|l| self.cpuset(l.at(i))),
+                quota: quota.as_ref().and_then(|(l, version)| self.quota(l.at(i), *version)),
+                set: set.as_ref().and_then(|(l, version)| self.cpuset(l.at(i), *version)),
             })
             .collect();
         allowed(online, &levels)
     }
 
-    fn quota(&mut self, dir: BorrowedFd<'_>) -> Option<usize> {
-        if let Ok(text) = text(dir, "cpu.max", self.buffer) {
-            return v2_quota(text);
+    fn quota(&mut self, dir: &Dir, version: Version) -> Option<u64> {
+        if version == Version::V2 {
+            return v2_quota(dir.text("cpu.max", self.buffer).ok()?);
         }
         // -1, which is no number here, is no limit.
         let quota = self.number(dir, "cpu.cfs_quota_us")?;
-        quota_cpus(quota, self.number(dir, "cpu.cfs_period_us")?)
+        quota_share(quota, self.number(dir, "cpu.cfs_period_us")?)
     }
 
     /// What is in force, whatever was asked for.
-    fn cpuset(&mut self, dir: BorrowedFd<'_>) -> Option<CpuSet> {
-        let files = ["cpuset.cpus.effective", "cpuset.effective_cpus"];
-        files.iter().find_map(|file| text(dir, file, self.buffer).ok().map(CpuSet::parse))
+    fn cpuset(&mut self, dir: &Dir, version: Version) -> Option<CpuSet> {
+        let file = if version == Version::V1 { "cpuset.effective_cpus" } else { "cpuset.cpus.effective" };
+        dir.text(file, self.buffer).ok().map(CpuSet::parse)
     }
 
     /// The time used by the cgroup at this level.
     pub(super) fn used(&mut self, depth: usize) -> Used {
         if let Some(own) = self.nodes.iter().find(|n| n.has("cpuacct")) {
             let levels = own.levels(self.reader);
-            let mut list = |file| text(levels.at(depth), file, self.buffer).map(parse::list).unwrap_or_default();
+            let mut list = |file| levels.at(depth).text(file, self.buffer).map(parse::list).unwrap_or_default();
             return Used::PerCpu { busy: list("cpuacct.usage_percpu"), system: list("cpuacct.usage_percpu_sys") };
         }
         // v2 counts time whether the controller is switched on or not.
         let (mut user, mut system) = (0, 0);
         if let Some(levels) = self.unified().map(|n| n.levels(self.reader)) {
-            let stat = text(levels.at(depth), "cpu.stat", self.buffer).unwrap_or_default();
+            let stat = levels.at(depth).text("cpu.stat", self.buffer).unwrap_or_default();
             for (key, value) in parse::pair_lines(stat) {
                 match key {
                     "user_usec" => user = parse::micros(value),
@@ -143,12 +143,12 @@ impl<'a> Figures<'a> {
     pub(super) fn devices(&mut self) -> Devices {
         if let Some(own) = self.node("blkio") {
             let levels = own.levels(self.reader);
-            let read = |file: &str| Ok::<_, Errno>(text(levels.reader(), file, self.buffer).ok().map(str::to_owned));
+            let read = |file: &str| Ok::<_, Errno>(levels.reader().text(file, self.buffer).ok().map(str::to_owned));
             return v1_io_from(read).ok().flatten().unwrap_or_default();
         }
         // The controller may not be switched on as far down as the reader is.
         let Some(levels) = self.node("io").map(|n| n.levels(self.reader)) else { return Devices::new() };
-        let found = levels.iter().rev().find_map(|dir| text(dir, "io.stat", self.buffer).ok().map(parse::v2_io));
+        let found = levels.iter().rev().find_map(|dir| dir.text("io.stat", self.buffer).ok().map(parse::v2_io));
         found.unwrap_or_default()
     }
 
@@ -158,3 +158,6 @@ impl<'a> Figures<'a> {
         self.number(own.levels(None).reader(), "pids.current")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,18 +17,21 @@ use crate::cgroup::stats::parse::pair_lines;
 use std::io::Write;
 
 /// Lines that say something of the whole machine that is true inside as well.
-const HOSTS: [&str; 10] = [
-    "CommitLimit",
-    "Committed_AS",
-    "VmallocTotal",
-    "VmallocChunk",
-    "HugePages_Total",
-    "HugePages_Free",
-    "HugePages_Rsvd",
-    "HugePages_Surp",
-    "Hugepagesize",
-    "Hugetlb",
-];
+fn is_hosts(name: &str) -> bool {
+    matches!(
+        name,
+        "CommitLimit"
+            | "Committed_AS"
+            | "VmallocTotal"
+            | "VmallocChunk"
+            | "HugePages_Total"
+            | "HugePages_Free"
+            | "HugePages_Rsvd"
+            | "HugePages_Surp"
+            | "Hugepagesize"
+            | "Hugetlb"
+    )
+}
 
 /// `memory.stat` of one cgroup and all below it, in bytes. What the kernel does not count is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -191,19 +194,22 @@ pub(super) fn meminfo(text: &str, host: &Host, memory: Option<&Memory>, swap: Op
                 ("SwapTotal", Some((total, _)), _) => Some(total),
                 ("SwapFree", Some((_, free)), _) => Some(free),
                 ("SwapTotal" | "SwapFree", None, _) => None,
-                (_, _, Some(_)) if HOSTS.contains(&name) => None,
+                (_, _, Some(_)) if is_hosts(name) => None,
                 (_, _, Some(shown)) => Some(shown.line(name)),
                 _ => None,
             };
             Some((name, value?))
         });
-        // Writing to memory cannot fail.
-        let _ = match value {
-            Some((name, value)) => {
-                writeln!(out, "{name}:{:pad$}{value:>8} kB", "", pad = 15usize.saturating_sub(name.len()))
-            }
-            None => writeln!(out, "{line}"),
+        let Some((name, value)) = value else {
+            out.extend_from_slice(line.as_bytes());
+            out.push(b'\n');
+            continue;
         };
+        out.extend_from_slice(name.as_bytes());
+        out.push(b':');
+        out.extend(std::iter::repeat_n(b' ', 15usize.saturating_sub(name.len())));
+        // Writing to memory cannot fail.
+        let _ = writeln!(out, "{value:>8} kB");
     }
 }
 

@@ -1,8 +1,7 @@
 //! Where a reader is below the container's own cgroups.
 
-use super::file::directory;
+use super::file::Dir;
 use crate::cgroup::Version;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How far down limits are looked for; what is deeper counts as being there.
 const DEEPEST: usize = 16;
@@ -10,7 +9,7 @@ const DEEPEST: usize = 16;
 /// The container's own cgroup in one hierarchy.
 #[derive(Debug)]
 pub(super) struct Own {
-    pub(super) dir: OwnedFd,
+    pub(super) dir: Dir,
     pub(super) version: Version,
     pub(super) controllers: Vec<String>,
     /// As `/proc/PID/cgroup` of the container's processes shows it.
@@ -25,9 +24,9 @@ impl Own {
     /// The cgroups from the container's own to the reader's, whose `/proc/PID/cgroup` is given: only the container's own if the
     /// reader is not there, or not in the container.
     pub(super) fn levels(&self, reader: Option<&[u8]>) -> Levels<'_> {
-        let mut levels = Levels { own: self.dir.as_fd(), below: Vec::new() };
+        let mut levels = Levels { own: &self.dir, below: Vec::new() };
         for name in reader.and_then(|text| below(text, self)).into_iter().flatten().take(DEEPEST) {
-            let Ok(dir) = directory(levels.reader(), name) else {
+            let Ok(dir) = levels.reader().directory(name) else {
                 // It has just been removed, so that the reader has moved or ended.
                 levels.below.clear();
                 break;
@@ -41,8 +40,8 @@ impl Own {
 /// cgroups of one hierarchy, each within the one before it.
 #[derive(Debug)]
 pub(super) struct Levels<'a> {
-    own: BorrowedFd<'a>,
-    below: Vec<OwnedFd>,
+    own: &'a Dir,
+    below: Vec<Dir>,
 }
 
 impl Levels<'_> {
@@ -51,19 +50,19 @@ impl Levels<'_> {
     }
 
     /// The container's own is 0; what is deeper than the reader's is the reader's.
-    pub(super) fn at(&self, depth: usize) -> BorrowedFd<'_> {
+    pub(super) fn at(&self, depth: usize) -> &Dir {
         match depth.min(self.below.len()).checked_sub(1).and_then(|i| self.below.get(i)) {
-            Some(fd) => fd.as_fd(),
+            Some(dir) => dir,
             None => self.own,
         }
     }
 
-    pub(super) fn reader(&self) -> BorrowedFd<'_> {
+    pub(super) fn reader(&self) -> &Dir {
         self.at(usize::MAX)
     }
 
     /// The outermost first.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = BorrowedFd<'_>> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Dir> {
         (0..self.len()).map(|depth| self.at(depth))
     }
 }
@@ -97,7 +96,7 @@ mod tests {
 
     fn own(version: Version, controllers: &[&str], path: &str) -> Own {
         Own {
-            dir: std::fs::File::open("/").unwrap().into(),
+            dir: Dir::new(std::fs::File::open("/").unwrap().into()),
             version,
             controllers: controllers.iter().map(ToString::to_string).collect(),
             path: path.into(),
@@ -138,7 +137,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = (0..40).fold(String::from("/c"), |p, i| format!("{p}/{i}"));
         std::fs::create_dir_all(dir.path().join(&path[1..])).unwrap();
-        let top = std::fs::File::open(dir.path().join("c")).unwrap().into();
+        let top = Dir::new(std::fs::File::open(dir.path().join("c")).unwrap().into());
         let own = Own { dir: top, ..own(Version::V2, &[], "/c") };
         let levels = |p: &str| own.levels(Some(format!("0::{p}\n").as_bytes())).len();
         assert_eq!(levels("/c/0/1"), 3);
@@ -153,9 +152,11 @@ mod tests {
         fn anything_is_read(text in proptest::collection::vec(any::<u8>(), 0..80), path in "(/c)?[/.:a]{0,10}") {
             let _ = below(&text, &own(Version::V1, &["memory"], "/c")).map(Iterator::count);
             let text = format!("0::{path}");
-            if let Some(mut names) = below(text.as_bytes(), &own(Version::V2, &[], "/c")) {
-                prop_assert!(names.all(|n| !n.is_empty() && n != b".." && n != b"." && !n.contains(&b'/')));
-                prop_assert!(path == "/c" || path.starts_with("/c/"));
+            let own = own(Version::V2, &[], "/c");
+            let names = below(text.as_bytes(), &own);
+            prop_assert!(names.is_none() || path == "/c" || path.starts_with("/c/"));
+            for name in names.into_iter().flatten() {
+                prop_assert!(!name.is_empty() && name != b".." && name != b"." && !name.contains(&b'/'));
             }
         }
     }

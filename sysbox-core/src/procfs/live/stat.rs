@@ -8,11 +8,12 @@
 //! | `processes` | the greatest process number that was seen in it, which is about how many there have been |
 //! | `intr` `ctxt` `softirq` | 0: nobody counts them by cgroup |
 //!
-//! Busy and idle time of a CPU together advance as time does. A container that uses a quota of N whole CPUs up is therefore
-//! shown N CPUs that are fully busy; with one of 1.5 it is shown two that are busy for three quarters, which is what the
-//! percentages of its processes add up to. Interrupts, stolen time and waiting for disks are not counted by cgroup, and are idle.
+//! Busy and idle time of a CPU together advance as time does, so that 100 percent is what the container may use. Of a quota that is no
+//! whole number the last CPU shown has what remains: with one of 1.5, two CPUs have time, the second half as much. A
+//! quota that is used up therefore leaves no idle time; one that is changed is shown as if it had always been so. Interrupts, stolen time and waiting for disks are not counted by cgroup, and are
+//! idle time.
 
-use super::cpus::Cpus;
+use super::cpus::{Cpus, WHOLE};
 use super::scan::Tasks;
 use std::io::Write;
 
@@ -28,26 +29,50 @@ pub(super) enum Used {
     Total { user: u64, system: u64 },
 }
 
-/// User and system time of each CPU shown.
-fn shares(used: &Used, cpus: &Cpus) -> Vec<(usize, u64, u64)> {
+/// What a CPU that is shown has.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    cpu: usize,
+    /// Of a CPU, in millionths.
+    width: u64,
+    /// Nanoseconds.
+    user: u64,
+    /// Nanoseconds.
+    system: u64,
+}
+
+/// `n` times `part`, of `whole`.
+fn scale(n: u64, part: u64, whole: u64) -> u64 {
+    let scaled = u128::from(n) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+fn shares(used: &Used, cpus: &Cpus) -> Vec<Share> {
+    let count = cpus.shown.len();
+    let width = |i: usize| cpus.last.filter(|_| i + 1 == count).unwrap_or(WHOLE);
+    let shown = cpus.shown.iter().enumerate().map(|(i, cpu)| Share { cpu, width: width(i), user: 0, system: 0 });
     let split = |busy: u64, system: u64| (busy - system.min(busy), system.min(busy));
     let sum = |all: &[u64]| all.iter().fold(0u64, |a, b| a.saturating_add(*b));
-    let even = |user: u64, system: u64| {
-        let n = (cpus.shown.len() as u64).max(1);
-        cpus.shown.iter().map(move |cpu| (cpu, user / n, system / n)).collect()
+    let all = (count as u64).saturating_sub(1) * WHOLE + width(count.saturating_sub(1));
+    let even = |s: Share, user: u64, system: u64| Share {
+        user: scale(user, s.width, all),
+        system: scale(system, s.width, all),
+        ..s
     };
     match used {
-        Used::Total { user, system } => even(*user, *system),
+        Used::Total { user, system } => shown.map(|s| even(s, *user, *system)).collect(),
         // The threads run where they like, and not only on the CPUs shown.
-        Used::PerCpu { busy, system } if cpus.cut => {
+        Used::PerCpu { busy, system } if cpus.last.is_some() => {
             let (user, system) = split(sum(busy), sum(system));
-            even(user, system)
+            shown.map(|s| even(s, user, system)).collect()
         }
-        Used::PerCpu { busy, system } => {
-            let at = |all: &[u64], cpu: usize| all.get(cpu).copied().unwrap_or(0);
-            let share = |cpu| (cpu, split(at(busy, cpu), at(system, cpu)));
-            cpus.shown.iter().map(share).map(|(cpu, (user, system))| (cpu, user, system)).collect()
-        }
+        Used::PerCpu { busy, system } => shown
+            .map(|s| {
+                let at = |all: &[u64]| all.get(s.cpu).copied().unwrap_or(0);
+                let (user, system) = split(at(busy), at(system));
+                Share { user, system, ..s }
+            })
+            .collect(),
     }
 }
 
@@ -57,21 +82,23 @@ fn shares(used: &Used, cpus: &Cpus) -> Vec<(usize, u64, u64)> {
 /// from call to call and says by how much: as if they had been there for longer.
 pub(super) fn cpu_lines(used: &Used, cpus: &Cpus, uptime: u64, debt: &mut u64, out: &mut Vec<u8>) {
     let shares = shares(used, cpus);
-    let most = shares.iter().map(|(_, user, system)| user.saturating_add(*system)).max().unwrap_or(0);
-    *debt = (*debt).max(most.saturating_sub(uptime));
-    let passed = uptime.saturating_add(*debt) / TICK;
-    let ticks = |(cpu, user, system): (usize, u64, u64)| {
-        let (user, system) = (user / TICK, system / TICK);
-        (cpu, user, system, passed.saturating_sub(user).saturating_sub(system))
+    let busiest = shares.iter().map(|s| scale(s.user.saturating_add(s.system), WHOLE, s.width)).max().unwrap_or(0);
+    *debt = (*debt).max(busiest.saturating_sub(uptime));
+    let passed = uptime.saturating_add(*debt);
+    let ticks = |s: &Share| {
+        let (user, system) = (s.user / TICK, s.system / TICK);
+        let all = scale(passed, s.width, WHOLE) / TICK;
+        (user, system, all.saturating_sub(user).saturating_sub(system))
     };
-    let mut all = (0u64, 0u64, 0u64);
-    for (_, user, system, idle) in shares.iter().copied().map(ticks) {
-        all = (all.0.saturating_add(user), all.1.saturating_add(system), all.2.saturating_add(idle));
-    }
+    let add = |a: (u64, u64, u64), b: (u64, u64, u64)| {
+        (a.0.saturating_add(b.0), a.1.saturating_add(b.1), a.2.saturating_add(b.2))
+    };
+    let (user, system, idle) = shares.iter().map(ticks).fold((0, 0, 0), add);
     // Writing to memory cannot fail.
-    let _ = writeln!(out, "cpu  {} 0 {} {} 0 0 0 0 0 0", all.0, all.1, all.2);
-    for (cpu, user, system, idle) in shares.into_iter().map(ticks) {
-        let _ = writeln!(out, "cpu{cpu} {user} 0 {system} {idle} 0 0 0 0 0 0");
+    let _ = writeln!(out, "cpu  {user} 0 {system} {idle} 0 0 0 0 0 0");
+    for s in &shares {
+        let (user, system, idle) = ticks(s);
+        let _ = writeln!(out, "cpu{} {user} 0 {system} {idle} 0 0 0 0 0 0", s.cpu);
     }
 }
 
@@ -103,8 +130,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn cpus(shown: &str, cut: bool) -> Cpus {
-        Cpus { shown: CpuSet::parse(shown), cut, binding: 0 }
+    fn cpus(shown: &str, last: Option<u64>) -> Cpus {
+        Cpus { shown: CpuSet::parse(shown), last, binding: 0 }
     }
 
     fn lines(used: &Used, cpus: &Cpus, uptime: u64, debt: &mut u64) -> Vec<Vec<u64>> {
@@ -118,13 +145,13 @@ mod tests {
     fn v1_has_numbers_of_each_cpu() {
         let used = Used::PerCpu { busy: vec![SECOND, 2 * SECOND, 4 * SECOND], system: vec![SECOND / 2, 3 * SECOND, 0] };
         let mut out = Vec::new();
-        cpu_lines(&used, &cpus("1-2", false), 10 * SECOND, &mut 0, &mut out);
+        cpu_lines(&used, &cpus("1-2", None), 10 * SECOND, &mut 0, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(
             text,
             "cpu  400 0 200 1400 0 0 0 0 0 0\ncpu1 0 0 200 800 0 0 0 0 0 0\ncpu2 400 0 0 600 0 0 0 0 0 0\n"
         );
-        let cut = lines(&used, &cpus("1-2", true), 10 * SECOND, &mut 0);
+        let cut = lines(&used, &cpus("1-2", Some(WHOLE)), 10 * SECOND, &mut 0);
         assert_eq!(cut[1][..4], [175, 0, 175, 650]);
         assert_eq!(cut[1], cut[2]);
     }
@@ -132,7 +159,7 @@ mod tests {
     #[test]
     fn v2_is_divided() {
         let used = Used::Total { user: 3 * SECOND, system: SECOND };
-        let l = lines(&used, &cpus("0-1", false), 5 * SECOND, &mut 0);
+        let l = lines(&used, &cpus("0-1", None), 5 * SECOND, &mut 0);
         assert_eq!(l[0][..4], [300, 0, 100, 600]);
         assert_eq!(l[2][..4], [150, 0, 50, 300]);
     }
@@ -141,11 +168,22 @@ mod tests {
     fn a_quota_used_up_is_no_idle_time() {
         // A quota of one CPU, used up during ten seconds, after four CPUs were busy for 100.
         let mut debt = 0;
-        let before = lines(&Used::Total { user: 400 * SECOND, system: 0 }, &cpus("0", true), 100 * SECOND, &mut debt);
-        let after = lines(&Used::Total { user: 410 * SECOND, system: 0 }, &cpus("0", true), 110 * SECOND, &mut debt);
-        let idle = lines(&Used::Total { user: 410 * SECOND, system: 0 }, &cpus("0", true), 120 * SECOND, &mut debt);
+        let before =
+            lines(&Used::Total { user: 400 * SECOND, system: 0 }, &cpus("0", Some(WHOLE)), 100 * SECOND, &mut debt);
+        let after =
+            lines(&Used::Total { user: 410 * SECOND, system: 0 }, &cpus("0", Some(WHOLE)), 110 * SECOND, &mut debt);
+        let idle =
+            lines(&Used::Total { user: 410 * SECOND, system: 0 }, &cpus("0", Some(WHOLE)), 120 * SECOND, &mut debt);
         assert_eq!((after[1][0] - before[1][0], after[1][3] - before[1][3]), (1000, 0));
         assert_eq!((idle[1][0] - after[1][0], idle[1][3] - after[1][3]), (0, 1000));
+        // One of 1.5 CPUs, used up during ten seconds.
+        let at = |used: u64, uptime: u64| {
+            let used = Used::PerCpu { busy: vec![used * SECOND], system: vec![] };
+            lines(&used, &cpus("0-1", Some(WHOLE / 2)), uptime * SECOND, &mut 0)
+        };
+        let (before, after) = (at(30, 100), at(45, 110));
+        let delta = |i: usize| (after[i][0] - before[i][0], after[i][3] - before[i][3]);
+        assert_eq!([delta(0), delta(1), delta(2)], [(1500, 0), (1000, 0), (500, 0)]);
     }
 
     #[test]
@@ -165,17 +203,19 @@ mod tests {
         #[test]
         fn always_adds_up(
             busy in proptest::collection::vec(any::<u64>(), 0..5), system in proptest::collection::vec(any::<u64>(), 0..5),
-            uptime in any::<u64>(), cut in any::<bool>(), first in 0usize..4, n in 1usize..4, mut debt in any::<u64>(),
+            uptime in any::<u64>(), last in proptest::option::of(1..=WHOLE), first in 0usize..4, n in 1usize..4, mut debt in any::<u64>(),
         ) {
-            let cpus = cpus(&format!("{first}-{}", first + n - 1), cut);
+            let cpus = cpus(&format!("{first}-{}", first + n - 1), last);
             let total = Used::Total { user: busy.first().copied().unwrap_or(0), system: system.first().copied().unwrap_or(0) };
             for used in [Used::PerCpu { busy: busy.clone(), system: system.clone() }, total] {
                 let l = lines(&used, &cpus, uptime, &mut debt);
                 prop_assert_eq!(l.len(), n + 1);
-                let passed = uptime.saturating_add(debt) / TICK;
-                for cpu in &l[1..] {
+                let passed = uptime.saturating_add(debt);
+                for (i, cpu) in l[1..].iter().enumerate() {
+                    let width = last.filter(|_| i + 1 == n).unwrap_or(WHOLE);
                     let sum = u128::from(cpu[0]) + u128::from(cpu[2]) + u128::from(cpu[3]);
-                    prop_assert!(sum == u128::from(passed) || debt >= u64::MAX - uptime);
+                    // What is busy is rounded before it is shared, by less than a tick.
+                    prop_assert!(sum.abs_diff(u128::from(scale(passed, width, WHOLE) / TICK)) <= 1 || passed == u64::MAX);
                 }
             }
         }
