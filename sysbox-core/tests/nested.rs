@@ -79,6 +79,23 @@ fn mounts_inside_carry_the_nodes() {
 }
 
 #[test]
+fn mounts_over_a_node_stay_where_they_are_made() {
+    let Some(lab) = Lab::new("mounts_over_a_node_stay_where_they_are_made") else { return };
+    let c = start(&lab);
+    c.await_word("up");
+    // As systemd does.
+    c.sh("mount --make-rshared /").ok();
+    let inner = "carries /proc && echo mine > /p/mine && mount --bind /p/mine /proc/meminfo && cat /proc/meminfo";
+    assert_eq!(c.sh(&format!("unshare -mpf --mount-proc sh -c '{inner}'")).ok(), "mine");
+    c.sh("carries /proc && ! grep -q ' /proc/meminfo proc\\| /p/mine' /proc/mounts").ok();
+    // Where mounts go on to other namespaces, so do those with nodes.
+    let other =
+        "unshare -m --propagation slave sh -c 'echo > /ready; until test -e /go; do sleep 0.1; done; carries /p'";
+    let main = "until test -e /ready; do sleep 0.1; done; mount -t proc proc /p && carries /p && echo > /go";
+    c.sh(&format!("{other} & {main} && wait $! && umount /p && ! test -e /p/1")).ok();
+}
+
+#[test]
 fn what_carries_nodes_is_unmounted_as_ever() {
     let Some(lab) = Lab::new("what_carries_nodes_is_unmounted_as_ever") else { return };
     let c = start(&lab);

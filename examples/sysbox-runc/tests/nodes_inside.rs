@@ -10,6 +10,9 @@ use common::Lab;
 const KUBELET: &str = "for s in vm/overcommit_memory=1 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
     f=/proc/sys/${s%=*}; v=${s#*=}; echo $v > $f && test $(cat $f) = $v || exit 1; done; echo written";
 
+/// A procfs in a user namespace in an inner container.
+const USERS: &str = "unshare -Urmpf --mount-proc cat /proc/self/comm";
+
 /// An engine with every node, live ones included, and a limit that they show.
 fn engine(name: &'static str, kind: &'static str, nested: bool, steps: impl FnOnce(&mut Inner<'_>)) {
     let Some(lab) = Lab::new(name, kind) else { return };
@@ -41,6 +44,7 @@ fn plain(inner: &mut Inner<'_>) {
     let host = std::fs::read_to_string("/proc/meminfo").unwrap().lines().next().unwrap().to_owned();
     inner.prints("memory", "docker run --rm busybox grep MemTotal /proc/meminfo", &host);
     inner.step("kubelet", &format!("docker run --rm --privileged busybox sh -c '{KUBELET}'"), |code, _| code != 0);
+    inner.prints("a user namespace", &format!("docker run --rm --privileged busybox {USERS}"), "cat");
 }
 
 /// They have the nodes.
@@ -59,6 +63,10 @@ fn nested(inner: &mut Inner<'_>) {
     inner.prints("a mount of its own", &format!("docker run --rm --privileged busybox sh -c '{own}'"), "3");
     inner.prints("an init of its own", "docker run --rm --init busybox cat /proc/1/comm", "docker-init");
     inner.prints("no network", "docker run --rm --network none busybox ls /sys/class/net", "lo");
+    // The kernel wants to see one proc that nothing is mounted on.
+    inner.step("a user namespace", &format!("docker run --rm --privileged busybox {USERS} 2>&1"), |code, out| {
+        code != 0 && out.contains("not permitted")
+    });
     inner.prints("masked", "docker run --rm busybox sh -c 'cat /proc/kcore | wc -c'", "0");
     let build = "mkdir -p /b && printf 'FROM busybox\\nRUN grep -c processor /proc/cpuinfo >/n\\n' >/b/Dockerfile && docker build -q -t built /b >/dev/null 2>&1; docker run --rm built test -s /n && echo built";
     inner.prints("build", build, "built");

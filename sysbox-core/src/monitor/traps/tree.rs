@@ -1,6 +1,6 @@
 //! Nodes on mounts of proc and sysfs: found, copied, put there and taken away, with the rights of the process that does it.
 
-use crate::mount::{self, Attrs};
+use crate::mount::{self, Attrs, Propagation};
 use crate::mountinfo;
 use crate::procfs::attach::{LIVE_SOURCE, SOURCE};
 use crate::sys::fd;
@@ -87,6 +87,8 @@ pub(super) fn take(tree: Tree, nodes: &[Node]) -> Vec<Leaf> {
         // It may be gone, or covered by something else.
         look(&file).filter(|s| s.stx_mnt_id == node.id)?;
         let copy = mount::clone_fd(file.as_fd(), false).ok()?;
+        // systemd makes all mounts shared: what is mounted over the copy would be mounted over init's as well.
+        mount::set_propagation(copy.as_fd(), Propagation::Private, false).ok()?;
         Some((node.path.clone(), fd::dup_above(copy.as_fd(), super::act::OWN).ok()?))
     };
     nodes.iter().filter(|n| n.tree == tree).filter_map(copy).collect()
