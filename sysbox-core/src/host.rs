@@ -38,7 +38,7 @@ pub struct Facts {
     /// Number of CPUs that are online.
     #[serde(default)]
     pub cpus: u64,
-    /// FUSE can be used: there is /dev/fuse.
+    /// FUSE can be used: /dev/fuse can be opened.
     #[serde(default)]
     pub fuse: bool,
     /// The root file system's directory.
@@ -177,7 +177,7 @@ impl Facts {
             can_lower_oom: crate::sys::cred::has_cap(CAP_SYS_RESOURCE),
             memory: memory(),
             cpus: cpus(),
-            fuse: Path::new("/dev/fuse").exists(),
+            fuse: std::fs::File::open("/dev/fuse").is_ok(),
             root: PathFact::of(&root_path)?,
             overlay,
             inner_dirs: inner_data::directories(&root),

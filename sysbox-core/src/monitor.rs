@@ -68,18 +68,20 @@ pub(crate) fn file_name(index: usize) -> String {
 }
 
 /// The whole life of a monitor, in a forked copy of the stage in the host's namespaces. Tells `stage` when it serves, or why it cannot.
-pub(crate) fn run(setup: Setup, stage: &Channel) -> ! {
-    let ready = Monitor::new(setup, stage);
-    let told = match &ready {
-        Ok(_) => stage.send(&Ok::<(), crate::Error>(()), &[]),
-        Err(e) => stage.send(&Err::<(), _>(e), &[]),
+pub(crate) fn run(setup: Setup, stage: Channel) -> ! {
+    // What a panic unwound to would be the stage, of which this is a copy.
+    let served = catch_unwind(AssertUnwindSafe(|| live(setup, stage)));
+    clone::exit_now(i32::from(!served.is_ok_and(|r| r.is_ok())))
+}
+
+fn live(setup: Setup, stage: Channel) -> Result<()> {
+    let mut monitor = match Monitor::new(setup, &stage) {
+        Ok(monitor) => monitor,
+        Err(e) => return stage.send(&Err::<Vec<usize>, _>(e), &[]),
     };
-    let served = match (ready, told) {
-        // What a panic unwound to would be the stage, of which this is a copy.
-        (Ok(mut monitor), Ok(())) => catch_unwind(AssertUnwindSafe(|| monitor.serve())).is_ok_and(|r| r.is_ok()),
-        _ => false,
-    };
-    clone::exit_now(i32::from(!served))
+    stage.send(&Ok::<_, crate::Error>(monitor.available()), &[])?;
+    drop(stage);
+    monitor.serve()
 }
 
 #[derive(Debug)]
@@ -99,6 +101,8 @@ impl Monitor {
         kept.extend(setup.dev.as_ref().map(AsFd::as_fd));
         kept.extend(setup.traps.iter().flat_map(|t| t.v1.iter().chain(&t.v2)).map(AsFd::as_fd));
         fd::close_all_but(&kept).op("close_range")?;
+        // A terminal's signals are for whoever made the container.
+        rustix::process::setsid().op("setsid")?;
         cred::set_name(c"sysbox-monitor").op("prctl PR_SET_NAME")?;
         let sources = Sources::open(&setup.cgroups, setup.boottime_offset)?;
         let (uid, gid) = setup.root;
@@ -114,6 +118,12 @@ impl Monitor {
         let server = setup.dev.map(|dev| Server::new(dev, files, Owner { uid, gid }));
         let control = UnixListener::from(setup.control);
         Ok(Monitor { server, sources, nodes: setup.nodes, init: setup.init, control, traps })
+    }
+
+    /// Which nodes there are on this host.
+    fn available(&mut self) -> Vec<usize> {
+        let sources = &mut self.sources;
+        self.nodes.iter().enumerate().filter(|(_, n)| sources.available(**n)).map(|(i, _)| i).collect()
     }
 
     /// Until the container or the file system has ended.

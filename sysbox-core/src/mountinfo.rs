@@ -2,6 +2,8 @@
 
 use crate::error::{Result, SysResult};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -29,9 +31,20 @@ pub(crate) fn own() -> Result<Vec<Entry>> {
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<Entry>> {
+    select(path, |_| true)
+}
+
+/// Those that are wanted, oldest first on each point. A container can have a hundred thousand mounts with long paths: only what is wanted
+/// is kept.
+pub(crate) fn select(path: &Path, wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
+    let mut file = BufReader::new(File::open(path).op_at("open", path)?);
+    let (mut line, mut out) = (Vec::new(), Vec::new());
     // Bytes: a path in it need not be UTF-8, and such a line must not hide the others.
-    let bytes = std::fs::read(path).op_at("read", path)?;
-    Ok(parse_all(&String::from_utf8_lossy(&bytes)))
+    while file.read_until(b'\n', &mut line).op_at("read", path)? > 0 {
+        out.extend(parse(String::from_utf8_lossy(&line).trim_end_matches('\n')).filter(&wanted));
+        line.clear();
+    }
+    Ok(out)
 }
 
 /// The mounts of such a file.

@@ -154,8 +154,7 @@ fn refresh_at(top: &Path) -> Result<()> {
     let text = std::fs::read_to_string(&info).op_at("read", &info)?;
     let id = text.lines().find_map(|l| l.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
     let table = top.parent().filter(|p| p.starts_with("/proc")).unwrap_or(Path::new("/proc/self")).join("mountinfo");
-    let all = mountinfo::read(&table)?;
-    match all.iter().find(|m| Some(m.id) == id) {
+    match mountinfo::select(&table, |m| Some(m.id) == id)?.first() {
         Some(m) if m.fstype == "overlay" => refresh(fd.as_fd()),
         _ => Ok(()),
     }

@@ -6,7 +6,7 @@ use crate::host::probe::Probe;
 use crate::idmap::Maps;
 use crate::plan::{Hook, Plan, Process};
 use crate::procfs::{Leaf, Node, NodeState};
-use crate::state::OciState;
+use crate::state::{Init, OciState};
 use serde::{Deserialize, Serialize};
 
 /// What this build of the library is: its version, and a digest of its sources. Caller and stage must be of one build, since plans
@@ -34,7 +34,7 @@ pub(crate) enum Work {
     /// Have systemd change a container's unit.
     Unit { name: String, change: Change },
     /// Give a container another monitor.
-    Monitor(Box<Relive>),
+    Monitor(Box<Restart>),
     /// Look at a container's nodes.
     Look(Box<Look>),
     /// Try what containers need of the host.
@@ -64,7 +64,7 @@ pub(crate) struct Exec {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Relive {
+pub(crate) struct Restart {
     /// The container's live nodes.
     pub(crate) leaves: Vec<Leaf>,
     pub(crate) cgroups: cgroup::Paths,
@@ -113,8 +113,8 @@ pub(crate) enum Fd {
 pub(crate) enum Reply {
     /// init exists: its pid on the host. Its pidfd comes along.
     Cloned(i32),
-    /// The container's monitor serves: its pid on the host.
-    Monitor(i32),
+    /// The container has a monitor, which is about to serve. Its pidfd comes along.
+    Monitor(Option<Init>),
     /// What [`Work::Look`] has found.
     Nodes(Vec<NodeState>),
     /// All done; for an exec, the program's pid on the host, and its pidfd comes along.

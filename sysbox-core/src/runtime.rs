@@ -416,8 +416,8 @@ fn follow(stage: &mut Spawned, dir: &StateDir, limit: &Limit) -> (Option<(Option
                     break Err(e);
                 }
             }
-            Ok((Reply::Monitor(pid), _)) => {
-                if let Some(Err(e)) = Init::of(pid).map(|m| dir.save_monitor(&m)) {
+            Ok((Reply::Monitor(monitor), _)) => {
+                if let Some(Err(e)) = monitor.map(|m| dir.save_monitor(&m)) {
                     break Err(e);
                 }
             }

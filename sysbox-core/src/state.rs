@@ -17,6 +17,10 @@ pub(crate) const CLAIM: &str = "cgroups-made";
 /// Who the container's monitor is, and where it is asked whether it answers.
 pub(crate) const MONITOR: &str = "monitor.json";
 pub(crate) const MONITOR_SOCKET: &str = "monitor.sock";
+/// Held while the monitor is replaced.
+const MONITOR_LOCK: &str = "monitor.lock";
+/// There if it could not be replaced by the way: only who asks for it tries again.
+const MONITOR_LOST: &str = "monitor.lost";
 
 /// A stage that lost its caller needs moments; one that makes a container, seconds at most.
 const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -304,6 +308,30 @@ impl StateDir {
 
     pub(crate) fn save_init(&self, init: &Init) -> Result<()> {
         self.write("init.json", &encode(init)?)
+    }
+
+    /// Takes the lock that is held while the monitor is replaced. `None` if somebody else holds it.
+    pub(crate) fn try_lock_monitor(&self) -> Result<Option<std::fs::File>> {
+        let path = self.0.join(MONITOR_LOCK);
+        let file =
+            std::fs::File::options().write(true).create(true).truncate(false).open(&path).op_at("open", &path)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(Error::sys("flock", e.raw_os_error()).at(&path)),
+        }
+    }
+
+    /// Whether the monitor is given up.
+    pub(crate) fn monitor_lost(&self) -> bool {
+        self.0.join(MONITOR_LOST).exists()
+    }
+
+    /// Gives it up, or no longer.
+    pub(crate) fn set_monitor_lost(&self, lost: bool) {
+        let path = self.0.join(MONITOR_LOST);
+        // Either is of use only for the next time.
+        let _ = if lost { std::fs::write(path, "") } else { std::fs::remove_file(path) };
     }
 
     pub(crate) fn save_monitor(&self, monitor: &Init) -> Result<()> {

@@ -152,6 +152,31 @@ fn a_stopped_monitor_is_noticed() {
 }
 
 #[test]
+fn who_unmounts_its_nodes_has_none() {
+    let Some(lab) = Lab::new("who_unmounts_its_nodes_has_none") else { return };
+    let c = lab.start(&limited(&lab));
+    let monitor = pid(&c);
+    c.sh("umount $(awk '/ sysbox-live / {print $5}' /proc/self/mountinfo)").ok();
+    poll_until("the end of the monitor", || !std::path::Path::new(&format!("/proc/{monitor}/fd")).exists());
+    assert_eq!(c.monitor(), MonitorStatus::None);
+    assert_ne!(meminfo(&c)["MemTotal"], 256 * 1024);
+    c.restart_monitor().unwrap();
+    assert_eq!(c.monitor(), MonitorStatus::None);
+}
+
+#[test]
+fn what_the_container_puts_over_a_node_stays() {
+    let Some(lab) = Lab::new("what_the_container_puts_over_a_node_stays") else { return };
+    let c = lab.start(&limited(&lab));
+    c.sh("echo 'MemTotal: 7 kB' > /tmp/own && mount --bind /tmp/own /proc/meminfo").ok();
+    signal(pid(&c), nix::sys::signal::Signal::SIGKILL);
+    poll_until("the death of the monitor", || c.monitor() == MonitorStatus::Dead);
+    c.restart_monitor().unwrap();
+    pid(&c);
+    assert_eq!(c.sh("cat /proc/meminfo; grep -c ^processor /proc/cpuinfo").ok(), "MemTotal: 7 kB\n1");
+}
+
+#[test]
 fn it_ends_with_the_container() {
     let Some(lab) = Lab::new("it_ends_with_the_container") else { return };
     let c = lab.start(&limited(&lab));
@@ -183,6 +208,8 @@ fn it_can_do_nothing_else() {
     assert!(s["Uid"].split_whitespace().all(|u| u == root), "{}", s["Uid"]);
     assert_eq!(s["Groups"], "");
     assert_eq!(s["Name"], "sysbox-monitor");
+    // A terminal's signals go to its foreground group: it has a session of its own.
+    assert_eq!(nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid))).unwrap().as_raw(), pid);
     let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     assert_eq!(mounts.lines().count(), 1, "{mounts}");
     // Descriptors: no directory of the container's, nothing of the stage's.

@@ -55,7 +55,12 @@ fn value(s: &NodeState) -> String {
     let mut lines = value.lines();
     let first: String = lines.next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     let more = lines.next().is_some() || first.chars().count() > LONGEST;
-    let mut text: String = first.chars().take(LONGEST).collect();
+    // The container's own words, for somebody's terminal.
+    let mut text: String = first
+        .chars()
+        .take(LONGEST)
+        .flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
     if more {
         text += " ...";
     }

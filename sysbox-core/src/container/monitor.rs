@@ -3,15 +3,18 @@
 use super::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::monitor::ALIVE;
+use crate::mountinfo;
+use crate::procfs::attach::LIVE_SOURCE;
 use crate::procfs::NodeState;
-use crate::protocol::{Fd, Look, Relive, Reply, Work};
+use crate::protocol::{Fd, Look, Reply, Restart, Work};
 use crate::runtime::listen;
 use crate::state::{Init, Record, StateDir, Status, MONITOR_SOCKET};
 use crate::sys::pidfd;
+use nix::sys::socket::{connect, socket, AddressFamily, SockFlag, SockType, UnixAddr};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a monitor may take to say that it lives.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -19,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How a container's monitor does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonitorStatus {
-    /// It has none and needs none, or has ended.
+    /// It has none and needs none: also if it has unmounted all that the monitor served, or has ended.
     None,
     /// It answers; its pid on the host.
     Serves(i32),
@@ -35,21 +38,34 @@ impl Container {
         if !self.monitored() || self.pid().is_none() {
             return MonitorStatus::None;
         }
-        let Some(monitor) = self.dir.monitor().filter(Init::alive) else { return MonitorStatus::Dead };
+        let gone = || if self.is_wanted() { MonitorStatus::Dead } else { MonitorStatus::None };
+        let Some(monitor) = self.dir.monitor().filter(Init::alive) else { return gone() };
         if self.ping().is_some() {
             MonitorStatus::Serves(monitor.pid)
         } else if monitor.alive() {
             MonitorStatus::Stuck(monitor.pid)
         } else {
-            MonitorStatus::Dead
+            gone()
         }
+    }
+
+    /// Whether the container has kept anything of what a monitor serves. One that has unmounted all its live nodes wants none.
+    fn is_wanted(&self) -> bool {
+        let traps = self.found.record.as_ref().is_some_and(|r| r.traps);
+        let path = format!("/proc/{}/mountinfo", self.pid().unwrap_or(0));
+        traps || mountinfo::select(path.as_ref(), |m| m.source == LIVE_SOURCE).is_ok_and(|left| !left.is_empty())
     }
 
     /// A connection to a monitor that answers.
     fn ping(&self) -> Option<UnixStream> {
         let handle = std::fs::File::open(self.dir.path()).ok()?;
         let path = format!("/proc/self/fd/{}/{MONITOR_SOCKET}", handle.as_raw_fd());
-        let mut socket = UnixStream::connect(path).ok()?;
+        // One that has been stopped for long has as many connections waiting as may be: then this fails at once.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path.as_str()).ok()?).ok()?;
+        let mut socket = UnixStream::from(socket);
+        socket.set_nonblocking(false).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).ok()?;
         let mut answer = vec![0; ALIVE.len()];
         socket.read_exact(&mut answer).ok().filter(|()| answer == ALIVE)?;
@@ -76,22 +92,32 @@ impl Container {
     /// errors of reads that were under way. Nothing happens if it serves, or if there is to be none.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] unless the container is created, running or paused; the new monitor cannot be started, or the container has made its
-    /// /proc something that files cannot be put in ([`Kind::Busy`] if a file system of its own hangs).
+    /// [`Kind::WrongState`] unless the container is running or paused; the new monitor cannot be started, or the container has
+    /// made its /proc something that files cannot be put in; [`Kind::Busy`] if a file system of its own hangs, or another process has
+    /// been replacing the monitor for ten seconds.
     pub fn restart_monitor(&self) -> Result<()> {
         if !self.monitored() {
             return Ok(());
         }
-        self.expect_status(&[Status::Created, Status::Running, Status::Paused], "restart the monitor of")?;
-        // One at a time.
-        let _lock = self.dir.lock()?;
-        match self.monitor() {
-            MonitorStatus::None | MonitorStatus::Serves(_) => Ok(()),
-            MonitorStatus::Stuck(_) | MonitorStatus::Dead => self.replace_monitor(),
-        }
+        self.expect_status(&[Status::Running, Status::Paused], "restart the monitor of")?;
+        let end = Instant::now() + Duration::from_millis(super::DEATH_MS.unsigned_abs().into());
+        let _lock = loop {
+            if let Some(lock) = self.dir.try_lock_monitor()? {
+                break lock;
+            }
+            if Instant::now() > end {
+                return Err(Error::new(Kind::Busy, "another process is replacing the monitor of the container"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        self.replace_monitor()
     }
 
+    /// The lock is held.
     fn replace_monitor(&self) -> Result<()> {
+        if !matches!(self.monitor(), MonitorStatus::Stuck(_) | MonitorStatus::Dead) {
+            return Ok(());
+        }
         end(&self.dir);
         let record = self.record()?;
         let gone = || Error::new(Kind::WrongState, format!("container {} has ended", self.id));
@@ -99,7 +125,7 @@ impl Container {
         let _ = std::fs::remove_file(self.dir.path().join(MONITOR_SOCKET));
         let fds: Vec<(Fd, OwnedFd)> =
             vec![(Fd::Init, pidfd.try_clone().op("dup")?), (Fd::Control, listen(&self.dir, MONITOR_SOCKET)?)];
-        let work = Relive {
+        let work = Restart {
             leaves: record.live.clone(),
             cgroups: record.cgroup.clone(),
             init,
@@ -107,18 +133,21 @@ impl Container {
             traps: record.traps,
         };
         let mut stage = self.runtime.spawn(Work::Monitor(Box::new(work)), fds)?;
+        let mut born = None;
         let result = loop {
             match stage.reply() {
-                Ok((Reply::Monitor(pid), _)) => {
-                    if let Some(Err(e)) = Init::of(pid).map(|m| self.dir.save_monitor(&m)) {
-                        break Err(e);
-                    }
-                }
+                Ok((Reply::Monitor(monitor), fds)) => born = monitor.zip(fds.into_iter().next()),
+                // Only now: until all leaves are in place it is not the container's monitor.
+                Ok((Reply::Done(_), _)) => break born.iter().try_for_each(|(m, _)| self.dir.save_monitor(m)),
                 Ok((Reply::Failed(e), _)) | Err(e) => break Err(e),
-                Ok(_) => break Ok(()),
+                Ok((other, _)) => break Err(Error::new(Kind::Protocol, format!("the stage answers {other:?}"))),
             }
         };
         stage.finish();
+        if let (Err(_), Some((_, pidfd))) = (&result, born) {
+            let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
+        }
+        self.dir.set_monitor_lost(result.is_err());
         result
     }
 
@@ -130,12 +159,21 @@ impl Container {
     }
 
     /// As [`Container::restart_monitor`], by the way of a call that does something else: a monitor that is dead or stopped is
-    /// replaced, at the cost of a look at two files if it is neither.
+    /// replaced, at the cost of a look at two files if it is neither. Once that has failed it is not tried again: a container that has
+    /// made its /proc something that hangs must not delay every call.
     pub(super) fn mend_monitor(&self) {
-        if !self.monitored() || self.dir.monitor().is_some_and(|m| m.alive() && !m.stopped()) {
+        let well = || self.dir.monitor().is_some_and(|m| m.alive() && !m.stopped());
+        // Init attaches its leaves until the start.
+        if !self.monitored() || well() || self.dir.monitor_lost() || self.status() == Status::Created {
             return;
         }
-        if let Err(e) = self.restart_monitor() {
+        let mended = match self.dir.try_lock_monitor() {
+            Ok(Some(_lock)) => self.replace_monitor(),
+            // Somebody is about it.
+            Ok(None) => Ok(()),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = mended {
             tracing::warn!(id = self.id, "{e}");
         }
     }

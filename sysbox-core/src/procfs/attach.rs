@@ -69,7 +69,9 @@ impl Shelf {
     fn new(root: &Root) -> Result<Self> {
         let options = OPTIONS.map(String::from);
         let fs = mount::new_fs("tmpfs", Some(SOURCE), &options, HARDENED)?;
-        Ok(Shelf { fs: Copyable::new(fs, root, Path::new("/dev/mqueue"))?, files: 0 })
+        // Where nobody is at work yet.
+        let place = ["/dev/mqueue", "/tmp", "/"].map(Path::new).into_iter().find(|p| root.find(p).is_ok());
+        Ok(Shelf { fs: Copyable::new(fs, root, place.unwrap_or(Path::new("/")))?, files: 0 })
     }
 
     /// What covers `target`, as a detached mount.
@@ -135,16 +137,8 @@ pub(crate) fn live(node: &Leaf, leaf: BorrowedFd<'_>, root: &Root) -> Result<()>
     }
 }
 
-/// Takes away a leaf whose server is dead, or another that a monitor has left.
-pub(crate) fn take_dead(leaf: &Leaf, root: &Root) {
-    const FUSE: u64 = 0x6573_5546;
-    let Ok(found) = root.find(&leaf.path) else { return };
-    let dead = match rustix::fs::fstatfs(&found) {
-        Ok(s) => s.f_type as u64 == FUSE,
-        Err(e) => matches!(e, rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED),
-    };
-    if dead {
-        let _ =
-            nix::mount::umount2(&leaf.path, nix::mount::MntFlags::MNT_DETACH | nix::mount::MntFlags::UMOUNT_NOFOLLOW);
-    }
+/// Takes away what a monitor has left on the path of a node.
+pub(crate) fn take_away(leaf: &Leaf) {
+    let flags = nix::mount::MntFlags::MNT_DETACH | nix::mount::MntFlags::UMOUNT_NOFOLLOW;
+    let _ = nix::mount::umount2(&leaf.path, flags);
 }

@@ -21,7 +21,8 @@ pub struct NodeState {
     pub value: Option<String>,
 }
 
-/// Where what is read at a node's path comes from.
+/// Where what is read at a node's path comes from, as far as the names of mounts tell: root inside can give what it mounts there the
+/// same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// A file of the container's own.

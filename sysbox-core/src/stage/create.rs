@@ -125,7 +125,7 @@ fn furnish(
     let start = |c| monitor::start(&plan.nodes, plan.cgroup.paths(), plan.maps.root(), (pid, pidfd), c, traps);
     let monitor = control.map(start).transpose()?;
     if let Some(m) = &monitor {
-        caller.send(&Reply::Monitor(m.pid), &[])?;
+        m.tell(caller)?;
     }
     let root = tree::build(plan, sources, pidfd)?;
     let leaves = monitor.map(monitor::Started::leaves).transpose()?.unwrap_or_default();

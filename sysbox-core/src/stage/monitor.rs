@@ -9,7 +9,8 @@ use crate::monitor::{self, Setup, Trapped};
 use crate::mount::{self, Copyable, Root};
 use crate::mountinfo;
 use crate::procfs::{self, attach, Leaf};
-use crate::protocol::{Fd, Look, Relive, Reply};
+use crate::protocol::{Fd, Look, Reply, Restart};
+use crate::state::Init;
 use crate::sys::channel::Channel;
 use crate::sys::clone::{self, Fork};
 use crate::sys::{cred, fd, pidfd};
@@ -18,16 +19,17 @@ use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a monitor may take until it serves, and how long the look-up of paths inside a container may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A monitor that is on its way.
 #[derive(Debug)]
 pub(super) struct Started {
-    pub(super) pid: i32,
+    pid: i32,
     pidfd: OwnedFd,
     channel: Channel,
     files: Option<OwnedFd>,
@@ -64,7 +66,7 @@ pub(super) fn start(
     match clone::fork(0, None).op("fork the monitor")? {
         Fork::Child => {
             drop((ours, files));
-            monitor::run(setup, &theirs)
+            monitor::run(setup, theirs)
         }
         // The device goes with `setup`: when the monitor dies, nobody must wait for it.
         Fork::Parent { pid, pidfd } => Ok(Started { pid, pidfd, channel: ours, files, places }),
@@ -72,11 +74,16 @@ pub(super) fn start(
 }
 
 impl Started {
-    /// Waits until it serves. For each live node its place in the list of all and a detached mount of its file.
+    /// Tells the caller who it is, while that cannot be another: this process is its parent.
+    pub(super) fn tell(&self, caller: &Channel) -> Result<()> {
+        caller.send(&Reply::Monitor(Init::of(self.pid)), &[self.pidfd.as_fd()])
+    }
+
+    /// Waits until it serves. For each live node that there is its place in the list of all, and a detached mount of its file.
     pub(super) fn leaves(self) -> Result<Vec<(usize, OwnedFd)>> {
-        let served = hear::<Result<()>>(&self.channel, "the monitor")
+        let served = hear::<Result<Vec<usize>>>(&self.channel, "the monitor")
             .and_then(|ready| ready)
-            .and_then(|()| self.files.map_or(Ok(Vec::new()), |files| copies(files, &self.places)));
+            .and_then(|there| self.files.map_or(Ok(Vec::new()), |files| copies(files, &self.places, &there)));
         served.map_err(|e| {
             let _ = pidfd::kill(self.pidfd.as_fd(), libc::SIGKILL);
             without(e)
@@ -89,15 +96,15 @@ fn without(e: Error) -> Error {
     e.within("start the container's monitor").hint(hint)
 }
 
-/// Copies of the files, as mounts of their own.
-fn copies(files: OwnedFd, places: &[usize]) -> Result<Vec<(usize, OwnedFd)>> {
+/// Copies of the files that are `there`, as mounts of their own.
+fn copies(files: OwnedFd, places: &[usize], there: &[usize]) -> Result<Vec<(usize, OwnedFd)>> {
     let files = Copyable::new(files, &Root::open(Path::new("/"))?, Path::new("/"))?;
     let copy = |(i, place): (usize, &usize)| {
         let name = monitor::file_name(i);
         let file = rustix::fs::openat(files.as_fd(), &name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         Ok((*place, mount::clone_fd(file.op_at("open", &name)?.as_fd(), false)?))
     };
-    places.iter().enumerate().map(copy).collect()
+    places.iter().enumerate().filter(|(i, _)| there.contains(i)).map(copy).collect()
 }
 
 /// What a monitor needs to serve traps.
@@ -131,27 +138,40 @@ fn parse_boottime(text: &str) -> i64 {
 }
 
 /// Another monitor for a container that runs.
-pub(super) fn restart(caller: &Channel, work: &Relive, mut fds: Fds) -> Result<()> {
+pub(super) fn restart(caller: &Channel, work: &Restart, mut fds: Fds) -> Result<()> {
     let lost = || Error::new(Kind::Protocol, "a monitor without its descriptors");
     let (init, control) = (fds.take(Fd::Init).ok_or_else(lost)?, fds.take(Fd::Control).ok_or_else(lost)?);
     tree::leave_host()?;
     let monitor = (work.init, init.as_fd());
     let started = start(&work.leaves, work.cgroups.clone(), work.root, monitor, control, work.traps)?;
-    caller.send(&Reply::Monitor(started.pid), &[])?;
+    started.tell(caller)?;
     let pidfd = started.pidfd.try_clone().op("dup")?;
-    let attached = started.leaves().and_then(|new| replace(&work.leaves, &new, init.as_fd()));
+    let mounts = mountinfo::select(&mounts_of(work.init), |m| work.leaves.iter().any(|l| l.path == m.point))?;
+    let ours: Vec<PathBuf> = work.leaves.iter().map(|l| l.path.clone()).filter(|p| is_ours(p, &mounts)).collect();
+    let attached = started.leaves().and_then(|new| replace(&work.leaves, &new, &ours, init.as_fd()));
     if attached.is_err() {
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
     }
     attached.and_then(|()| caller.send(&Reply::Done(None), &[]))
 }
 
-/// Takes dead leaves away and puts new ones in their place.
-fn replace(leaves: &[Leaf], new: &[(usize, OwnedFd)], init: BorrowedFd<'_>) -> Result<()> {
+fn mounts_of(pid: i32) -> PathBuf {
+    format!("/proc/{pid}/mountinfo").into()
+}
+
+/// Whether what is seen at a path is a monitor's: the container may have put something of its own there, or nothing.
+fn is_ours(path: &Path, mounts: &[mountinfo::Entry]) -> bool {
+    let top = mounts.iter().rfind(|m| m.point == path);
+    top.is_some_and(|m| m.source == attach::LIVE_SOURCE && m.fstype.starts_with("fuse"))
+}
+
+/// Takes the leaves of the last monitor away, which are `ours`, and puts new ones in their place.
+fn replace(leaves: &[Leaf], new: &[(usize, OwnedFd)], ours: &[PathBuf], init: BorrowedFd<'_>) -> Result<()> {
     inside(init, CloneFlags::empty(), |root| {
-        new.iter().filter_map(|(i, leaf)| Some((leaves.get(*i)?, leaf))).try_for_each(|(leaf, new)| {
-            attach::take_dead(leaf, root);
-            attach::live(leaf, new.as_fd(), root)
+        let new = new.iter().filter_map(|(i, fd)| Some((leaves.get(*i)?, fd)));
+        new.filter(|(leaf, _)| ours.contains(&leaf.path)).try_for_each(|(leaf, fd)| {
+            attach::take_away(leaf);
+            attach::live(leaf, fd.as_fd(), root)
         })
     })
 }
@@ -159,7 +179,7 @@ fn replace(leaves: &[Leaf], new: &[(usize, OwnedFd)], init: BorrowedFd<'_>) -> R
 /// Looks at the nodes of a container.
 pub(super) fn look(caller: &Channel, work: &Look, mut fds: Fds) -> Result<()> {
     let init = fds.take(Fd::Init).ok_or_else(|| Error::new(Kind::Protocol, "nodes without a container"))?;
-    let mounts = mountinfo::read(Path::new(&format!("/proc/{}/mountinfo", work.init)))?;
+    let mounts = mountinfo::select(&mounts_of(work.init), |m| work.nodes.iter().any(|n| n.path == m.point))?;
     let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     let states = inside(init.as_fd(), namespaces, |root| {
         Ok(work.nodes.iter().map(|n| procfs::look::at(n, &mounts, root, work.serves)).collect())
@@ -180,8 +200,9 @@ fn inside<T: Serialize + DeserializeOwned>(
             drop(ours);
             // The stage's line to its caller, who waits for it to close.
             let _ = fd::close_range(0, 0);
-            let done = enter(init, others).and_then(|root| what(&root));
-            let _ = theirs.send(&done, &[]);
+            // What a panic unwound to would be the stage, of which this is a copy.
+            let done = catch_unwind(AssertUnwindSafe(|| enter(init, others).and_then(|root| what(&root))));
+            let _ = done.map(|done| theirs.send(&done, &[]));
             clone::exit_now(0)
         }
         Fork::Parent { pidfd, .. } => {
