@@ -7,8 +7,10 @@
 mod delete;
 mod exec;
 mod stats;
+mod watch;
 
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::limit::Limit;
 use crate::overlay;
 use crate::protocol::{Change, Reply, Start, StartAnswer, Work};
 use crate::runtime::Runtime;
@@ -23,6 +25,7 @@ use std::path::Path;
 
 pub use crate::sys::pidfd::Exit;
 pub use exec::{Child, ExecOptions};
+pub use watch::{Event, Watch};
 
 /// How long a killed init may take to die, in milliseconds.
 const DEATH_MS: i32 = 10_000;
@@ -122,6 +125,20 @@ impl Container {
         }
     }
 
+    /// Its state for programs that embed the library: as [`Container::state`], with `rootfs`, and `created` in nanoseconds since
+    /// 1970; the status of a damaged one is `damaged`.
+    pub fn describe(&self) -> serde_json::Value {
+        let mut doc = serde_json::to_value(self.state()).unwrap_or_default();
+        if self.damage().is_some() {
+            doc["status"] = "damaged".into();
+        }
+        if let (Some(rootfs), Some(created)) = (self.rootfs(), self.created()) {
+            doc["rootfs"] = rootfs.to_string_lossy().into();
+            doc["created"] = created.into();
+        }
+        doc
+    }
+
     /// Where its root file system lies on the host.
     pub fn rootfs(&self) -> Option<&Path> {
         self.found.record.as_ref().map(|r| r.root.as_path())
@@ -162,7 +179,17 @@ impl Container {
     /// cannot be executed, and those of a `startContainer` hook: then the container is stopped. Those of a `poststart` hook:
     /// then the program runs nevertheless.
     pub fn start(&mut self) -> Result<()> {
+        self.start_within(&Limit::none())
+    }
+
+    /// As [`Container::start`], until `limit` is over: then the container is created still, if the start had not begun, and stopped
+    /// otherwise: init is killed.
+    ///
+    /// # Errors
+    /// [`Kind::TimedOut`], [`Kind::Canceled`], and those of [`Container::start`].
+    pub fn start_within(&self, limit: &Limit) -> Result<()> {
         self.record()?;
+        limit.check()?;
         self.expect_status(&[Status::Created], "start")?;
         self.refresh_root();
         let handle = std::fs::File::open(self.dir.path()).op_at("open", self.dir.path())?;
@@ -177,7 +204,20 @@ impl Container {
         };
         let channel = Channel::new(socket);
         // Without this answer somebody else's start came first, or init is dead.
-        let heard = channel.send(&Start, &[]).and_then(|()| channel.recv::<StartAnswer>());
+        let sent = channel.send(&Start, &[]);
+        let over = limit.wait_readable(channel.as_fd());
+        if over.is_err() {
+            // It may have heard already.
+            channel.refuse();
+        }
+        let heard = sent.and_then(|()| channel.recv::<StartAnswer>());
+        if let Err(e) = over {
+            if matches!(heard, Ok(Some(_))) {
+                let _ = std::fs::remove_file(self.dir.socket());
+                self.stop();
+            }
+            return Err(e);
+        }
         let ended = || Error::new(Kind::WrongState, format!("cannot start container {}: its init has ended", self.id));
         if !matches!(heard, Ok(Some((StartAnswer::Starting, _)))) {
             self.expect_status(&[Status::Created], "start")?;
@@ -185,20 +225,34 @@ impl Container {
         }
         // It is not to be started again, whatever comes of this.
         let _ = std::fs::remove_file(self.dir.socket());
-        let mut answer = channel.recv::<StartAnswer>()?;
-        if let Some((StartAnswer::Executing, _)) = answer {
-            answer = channel.recv::<StartAnswer>()?;
-        } else if answer.is_none() {
-            return Err(ended());
+        let begun = || {
+            let mut answer = channel.recv_within::<StartAnswer>(limit)?;
+            if let Some((StartAnswer::Executing, _)) = answer {
+                answer = channel.recv_within::<StartAnswer>(limit)?;
+            } else if answer.is_none() {
+                return Err(ended());
+            }
+            if let Some((StartAnswer::Failed(e), _)) = answer {
+                return Err(e);
+            }
+            self.host_hooks("poststart", limit)
+        };
+        let started = begun();
+        if matches!(&started, Err(e) if matches!(e.kind(), Kind::TimedOut | Kind::Canceled)) {
+            self.stop();
         }
-        if let Some((StartAnswer::Failed(e), _)) = answer {
-            return Err(e);
-        }
-        self.host_hooks("poststart")
+        started
+    }
+
+    /// Kills init, as far as that can be done, and waits for its end.
+    fn stop(&self) {
+        let Some(pidfd) = &self.pidfd else { return };
+        let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
+        let _ = pidfd::wait_gone(pidfd.as_fd(), DEATH_MS);
     }
 
     /// Runs the hooks of the host's side. Their failure is the caller's to judge.
-    fn host_hooks(&self, point: &str) -> Result<()> {
+    fn host_hooks(&self, point: &str, limit: &Limit) -> Result<()> {
         let record = self.record()?;
         let hooks = if point == "poststop" { &record.poststop } else { &record.poststart };
         if hooks.is_empty() {
@@ -206,12 +260,12 @@ impl Container {
         }
         let work = Work::Hooks { hooks: hooks.clone(), state: self.state(), point: point.into() };
         let mut stage = self.runtime.spawn(work, Vec::new())?;
-        let reply = stage.reply();
+        let result = match stage.reply_within(limit) {
+            Ok((Reply::Failed(e), _)) => Err(stage.outcome(e)),
+            r => r.and_then(|_| stage.over()),
+        };
         stage.finish();
-        match reply? {
-            (Reply::Failed(e), _) => Err(e),
-            _ => Ok(()),
-        }
+        result
     }
 
     /// Sends a signal (`SIG*` number) to init by pidfd_send_signal(2). As everywhere, pid 1 gets only signals it handles, SIGKILL
@@ -264,6 +318,7 @@ impl Container {
     pub fn pause(&self) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created], "pause")?;
         self.record()?.cgroup.freeze()?;
+        self.dir.tell();
         self.keep_inner_marks();
         self.refresh_root();
         Ok(())
@@ -276,7 +331,9 @@ impl Container {
     pub fn resume(&self) -> Result<()> {
         self.expect_status(&[Status::Paused], "resume")?;
         self.refresh_root();
-        self.record()?.cgroup.thaw()
+        self.record()?.cgroup.thaw()?;
+        self.dir.tell();
+        Ok(())
     }
 
     /// Changes its limits: what `resources` (OCI `linux.resources`) gives; the rest stays. Device rules are not looked at.
@@ -308,24 +365,32 @@ impl Container {
     }
 
     /// Waits, without limit, until init has ended, and says how. Reaps init if it is a child of this process; may be called again
-    /// afterwards only where the kernel keeps the status. To wait with a limit, poll [`Container::pidfd`] first.
+    /// afterwards only where the kernel keeps the status. To wait for other things as well, poll [`Container::pidfd`] first.
     ///
     /// # Errors
     /// [`Kind::WrongState`] if init had ended before this handle was made; [`Kind::Unsupported`] if init is not a child of this process, or somebody else reaped it, on a kernel that does not
     /// keep the status (before 6.15).
     pub fn wait(&self) -> Result<Exit> {
+        self.wait_within(&Limit::none())
+    }
+
+    /// As [`Container::wait`], until `limit` is over, which changes nothing of the container.
+    ///
+    /// # Errors
+    /// [`Kind::TimedOut`], [`Kind::Canceled`], and those of [`Container::wait`].
+    pub fn wait_within(&self, limit: &Limit) -> Result<Exit> {
         let pidfd = self.pidfd.as_ref().ok_or_else(|| {
             Error::new(
                 Kind::WrongState,
                 format!("container {} had ended before it was opened: its status is gone", self.id),
             )
         })?;
-        wait(pidfd.as_fd())
+        wait(pidfd.as_fd(), limit)
     }
 }
 
-fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit> {
-    pidfd::wait_gone(pidfd, -1).op("wait")?;
+fn wait(pidfd: BorrowedFd<'_>, limit: &Limit) -> Result<Exit> {
+    limit.wait_readable(pidfd)?;
     let reaped = pidfd::reap(pidfd).op("waitid")?;
     reaped.or_else(|| pidfd::exit_info(pidfd)).ok_or_else(|| {
         Error::new(Kind::Unsupported, "the process has ended, and how is not known: another process reaped it")

@@ -40,6 +40,12 @@ pub enum Kind {
     System,
     /// The other process spoke nonsense or died.
     Protocol,
+    /// The stage program is of another build than the library.
+    OtherBuild,
+    /// The time given for it was over ([`crate::Limit`]).
+    TimedOut,
+    /// The caller has called it off ([`crate::Limit`]).
+    Canceled,
 }
 
 /// In which process it happened.

@@ -104,6 +104,24 @@ pub(crate) fn idmap(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> std::io::R
     sys::mount::mount_setattr(mount, c"", false, 0, 0, 0, Some(userns))
 }
 
+/// A mount of `path` in which IDs appear as a user namespace maps them, attached nowhere: who has the descriptor may attach it
+/// (move_mount(2)) or open files below it. With `recursive`, all mounts below come along, and each must support it. Needs
+/// CAP_SYS_ADMIN, Linux 5.12 and a file system that can be mapped (mount_setattr(2)). Changes nothing of this process.
+///
+/// # Errors
+/// [`Kind::Unsupported`] if a file system cannot be mapped, or is mapped already; the path cannot be opened; the kernel refuses the
+/// attributes, or the initial user namespace.
+pub fn idmapped(path: &Path, userns: BorrowedFd<'_>, attrs: Attrs, recursive: bool) -> Result<OwnedFd> {
+    let mount = clone_tree(path, recursive)?;
+    set_attrs(mount.as_fd(), attrs, Attrs::empty(), recursive)?;
+    match sys::mount::mount_setattr(mount.as_fd(), c"", recursive, 0, 0, 0, Some(userns)) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            Err(Error::sys("ID-map the mount of", libc::EINVAL).at(path).kinded(Kind::Unsupported))
+        }
+        r => r.op_at("ID-map the mount of", path).map(|()| mount),
+    }
+}
+
 /// Attaches a detached mount on top of `target`.
 pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &Path) -> Result<()> {
     rustix::mount::move_mount(

@@ -2,12 +2,15 @@
 
 use crate::cgroup;
 use crate::error::Error;
+use crate::host::probe::Probe;
+use crate::idmap::Maps;
 use crate::plan::{Hook, Plan, Process};
 use crate::state::OciState;
 use serde::{Deserialize, Serialize};
 
-/// Caller and stage must be of one build: plans are not a stable format.
-pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+/// What this build of the library is: its version, and a digest of its sources. Caller and stage must be of one build, since plans
+/// are not a stable format; another is refused ([`crate::Kind::OtherBuild`]).
+pub const VERSION: &str = env!("SYSBOX_BUILD");
 
 /// argv[0] of the stage program.
 pub(crate) const STAGE_NAME: &str = "sysbox-stage";
@@ -29,6 +32,10 @@ pub(crate) enum Work {
     Exec(Box<Exec>),
     /// Have systemd change a container's unit.
     Unit { name: String, change: Change },
+    /// Try what containers need of the host.
+    Probe,
+    /// Make a user namespace with nobody in it.
+    Userns(Maps),
     /// Run hooks on the host.
     Hooks { hooks: Vec<Hook>, state: OciState, point: String },
 }
@@ -74,6 +81,8 @@ pub(crate) enum Reply {
     Cloned(i32),
     /// All done; for an exec, the program's pid on the host, and its pidfd comes along.
     Done(Option<i32>),
+    /// What was found.
+    Probed(Vec<Probe>),
     Failed(Error),
 }
 

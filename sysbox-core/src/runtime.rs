@@ -3,16 +3,19 @@
 //! A [`Runtime`] is a few paths: making one touches nothing. Any number of them, in any threads and processes, may work on one
 //! state directory. All calls that change something need root.
 
+mod sealed;
 mod spawn;
 
 use crate::cgroup::Manager;
 use crate::container::Container;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::exclusive;
+use crate::host::probe::Probe;
 use crate::host::{Facts, Systemd};
 use crate::idmap::pool::{Owner, Pool, SubidConfig, DEFAULT_DIR};
 use crate::idmap::Maps;
 use crate::inner_data::InnerData;
+use crate::limit::Limit;
 use crate::namespace::Join;
 use crate::plan::build::check_id;
 use crate::plan::{self, Plan, What};
@@ -23,6 +26,7 @@ use crate::sys::pidfd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use spawn::Spawned;
@@ -38,12 +42,14 @@ pub struct Runtime {
 }
 
 /// Where the stage program is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum StageProgram {
     /// This very program, by /proc/self/exe: it calls [`crate::stage::dispatch`] first in `main`.
     SelfExe,
-    /// A `sysbox-stage` of the same build, by a path on the host. Of another version it is refused ([`Kind::Protocol`]).
+    /// A `sysbox-stage` of the same build, by a path on the host. Of another it is refused ([`Kind::OtherBuild`]).
     Path(PathBuf),
+    /// A `sysbox-stage` of the same build, open: see [`StageProgram::sealed`].
+    Fd(Arc<OwnedFd>),
     /// A forked copy of this process: the fastest, and only for a small program with one thread, ideally a static one. With
     /// more threads every operation fails with EDEADLK.
     Fork,
@@ -180,20 +186,35 @@ impl Runtime {
     /// one; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; those of [`plan::build::plan`] and of every system call on
     /// the way, with the process it failed in ([`Error::stage`]).
     pub fn create(&self, id: &str, spec: &Spec, bundle: &Path, options: CreateOptions) -> Result<Container> {
+        self.create_within(id, spec, bundle, options, &Limit::none())
+    }
+
+    /// As [`Runtime::create`], until `limit` is over: then nothing is left behind either. A hook that runs is killed.
+    ///
+    /// # Errors
+    /// [`Kind::TimedOut`], [`Kind::Canceled`], and those of [`Runtime::create`].
+    pub fn create_within(
+        &self,
+        id: &str,
+        spec: &Spec,
+        bundle: &Path,
+        options: CreateOptions,
+        limit: &Limit,
+    ) -> Result<Container> {
         check_id(id)?;
+        limit.check()?;
         // First: what this opens itself must not get the number of a stream that the caller has closed.
         let CreateOptions { stdio } = options;
-        let has_console = stdio.console.is_some();
-        let streams = stdio.into_fds()?;
+        let mut fds = stdio.into_fds()?;
         let bundle = bundle.canonicalize().op_at("bundle", bundle)?;
         let dir = StateDir::new(&self.root, id);
         dir.create()?;
         // Held to the end: what is cleaned after a failure must be ours still.
         let lock = dir.lock()?;
-        let made = lock
-            .try_clone()
-            .op("dup")
-            .and_then(|lock| self.create_in(&dir, lock.into(), id, spec, &bundle, (streams, has_console)));
+        let made = lock.try_clone().op("dup").and_then(|lock| {
+            fds.push((Fd::Lock, lock.into()));
+            self.create_in(&dir, id, spec, &bundle, fds, limit)
+        });
         if made.is_err() {
             // The first error is the one that counts.
             let _ = self.clean(&dir);
@@ -204,12 +225,13 @@ impl Runtime {
     fn create_in(
         &self,
         dir: &StateDir,
-        lock: OwnedFd,
         id: &str,
         spec: &Spec,
         bundle: &Path,
-        (mut fds, has_console): (Vec<(Fd, OwnedFd)>, bool),
+        mut fds: Vec<(Fd, OwnedFd)>,
+        limit: &Limit,
     ) -> Result<Container> {
+        let has_console = fds.iter().any(|(fd, _)| *fd == Fd::Console);
         let facts = self.facts(spec, bundle)?;
         let maps = self.maps(dir, spec, &facts)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
@@ -229,9 +251,9 @@ impl Runtime {
         dir.save(&record)?;
         let listener = listen(dir)?;
         fds.push((Fd::Listener, listener));
-        fds.push((Fd::Lock, lock));
+        limit.check()?;
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
-        let (born, result) = follow(&mut stage, dir);
+        let (born, result) = follow(&mut stage, dir, limit);
         // It has nothing left to do, and this process may live on for long: it must not be left with a zombie.
         stage.finish();
         match (result, born) {
@@ -317,15 +339,40 @@ impl Runtime {
         Ok(names)
     }
 
-    /// Has systemd change the unit of a container.
-    pub(crate) fn change_unit(&self, unit: &str, change: Change) -> Result<()> {
-        let mut stage = self.spawn(Work::Unit { name: unit.into(), change }, Vec::new())?;
+    /// Tries what containers need of this host, in the stage, so that it does not matter how many threads this process has.
+    ///
+    /// # Errors
+    /// The stage cannot be started.
+    pub fn check_host(&self) -> Result<Vec<Probe>> {
+        match self.ask(Work::Probe)? {
+            (Reply::Probed(probes), _) => Ok(probes),
+            _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
+        }
+    }
+
+    /// Makes a user namespace with these maps, and nobody in it. It lives as long as something refers to it: the descriptor, or a
+    /// mount that is mapped by it ([`crate::mount::idmapped`]).
+    ///
+    /// # Errors
+    /// The kernel makes none, or refuses the maps.
+    pub fn user_namespace(&self, maps: &Maps) -> Result<OwnedFd> {
+        let (_, fds) = self.ask(Work::Userns(maps.clone()))?;
+        fds.into_iter().next().ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no namespace"))
+    }
+
+    fn ask(&self, work: Work) -> Result<(Reply, Vec<OwnedFd>)> {
+        let mut stage = self.spawn(work, Vec::new())?;
         let reply = stage.reply();
         stage.finish();
         match reply? {
             (Reply::Failed(e), _) => Err(e),
-            _ => Ok(()),
+            answer => Ok(answer),
         }
+    }
+
+    /// Has systemd change the unit of a container.
+    pub(crate) fn change_unit(&self, unit: &str, change: Change) -> Result<()> {
+        self.ask(Work::Unit { name: unit.into(), change }).map(drop)
     }
 
     pub(crate) fn spawn(&self, work: Work, fds: Vec<(Fd, OwnedFd)>) -> Result<Spawned> {
@@ -334,10 +381,10 @@ impl Runtime {
 }
 
 /// Hears a creating stage to its end: init, once there is one, and how it went. The state directory follows.
-fn follow(stage: &mut Spawned, dir: &StateDir) -> (Option<(Option<Init>, OwnedFd)>, Result<()>) {
+fn follow(stage: &mut Spawned, dir: &StateDir, limit: &Limit) -> (Option<(Option<Init>, OwnedFd)>, Result<()>) {
     let mut born = None;
     let result = loop {
-        match stage.reply() {
+        match stage.reply_within(limit) {
             Ok((Reply::Cloned(pid), fds)) => {
                 let init = Init::of(pid);
                 // The stage's own: the number may be another process's by now.
@@ -346,8 +393,9 @@ fn follow(stage: &mut Spawned, dir: &StateDir) -> (Option<(Option<Init>, OwnedFd
                     break Err(e);
                 }
             }
-            Ok((Reply::Done(_), _)) => break dir.finish(),
-            Ok((Reply::Failed(e), _)) | Err(e) => break Err(e),
+            Ok((Reply::Failed(e), _)) => break Err(stage.outcome(e)),
+            Ok((_, _)) => break stage.over().and_then(|()| dir.finish()),
+            Err(e) => break Err(e),
         }
     };
     (born, result)

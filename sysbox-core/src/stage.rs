@@ -15,8 +15,10 @@ mod nsfs;
 mod overlay;
 mod tree;
 mod unit;
+mod userns;
 
 use crate::error::{Error, Kind, Result, Stage, SysResult};
+use crate::host::probe::probe;
 use crate::protocol::{Fd, Reply, Request, Work, STAGE_NAME, VERSION};
 use crate::sys::channel::Channel;
 use crate::sys::{cred, fd};
@@ -80,8 +82,8 @@ fn work(channel: &Channel) -> Result<()> {
     let (request, fds) = channel.expect::<Request>("the caller")?;
     if request.version != VERSION {
         return Err(Error::new(
-            Kind::Protocol,
-            format!("the stage program is version {VERSION}, the library is {}", request.version),
+            Kind::OtherBuild,
+            format!("the stage program is of build {VERSION}, the library of build {}", request.version),
         )
         .hint("install library and stage of the same build"));
     }
@@ -95,6 +97,8 @@ fn work(channel: &Channel) -> Result<()> {
         Work::Unit { name, change } => {
             unit::change(&name, &change).and_then(|()| channel.send(&Reply::Done(None), &[]))
         }
+        Work::Probe => channel.send(&Reply::Probed(probe()), &[]),
+        Work::Userns(maps) => userns::make(&maps).and_then(|fd| channel.send(&Reply::Done(None), &[fd.as_fd()])),
         Work::Hooks { hooks, state, point } => {
             hooks::run_here(&hooks, &state, &point, Some(channel)).and_then(|()| channel.send(&Reply::Done(None), &[]))
         }

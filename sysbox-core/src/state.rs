@@ -4,6 +4,7 @@ use crate::cgroup;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::idmap::Maps;
 use crate::inner_data::InnerData;
+use crate::limit::Limit;
 use crate::plan::Hook;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -242,6 +243,11 @@ impl StateDir {
     /// # Errors
     /// [`Kind::Busy`] after that.
     pub(crate) fn lock(&self) -> Result<std::fs::File> {
+        self.lock_within(&Limit::none())
+    }
+
+    /// As [`StateDir::lock`], until `limit` is over if that is earlier.
+    pub(crate) fn lock_within(&self, limit: &Limit) -> Result<std::fs::File> {
         let end = std::time::Instant::now() + LOCK_PATIENCE;
         loop {
             if let Some(lock) = self.try_lock()? {
@@ -250,8 +256,17 @@ impl StateDir {
             if std::time::Instant::now() > end {
                 return Err(Error::new(Kind::Busy, "another process is making or deleting the container:").at(&self.0));
             }
+            limit.check()?;
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
+    }
+
+    /// Lets those who watch the directory know that something is new.
+    pub(crate) fn tell(&self) {
+        use rustix::fs::{utimensat, AtFlags, Timestamps, CWD, UTIME_NOW};
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let _ = utimensat(CWD, &self.0, &times, AtFlags::empty());
     }
 
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {

@@ -54,7 +54,7 @@ pub unsafe extern "C" fn sysbox_container_exec(
         let given = Given { streams: [o.stdin_fd, o.stdout_fd, o.stderr_fd], console: o.console_fd };
         let stdio = streams(given, o.fds, o.fd_count)?;
         let process = parse(document_of(process, process_size, "process")?, "process")?;
-        let child = c.container.exec(&process, sysbox_core::ExecOptions { stdio, limit })?;
+        let child = c.container.exec_within(&process, sysbox_core::ExecOptions { stdio }, &limit)?;
         out.give(Child { poisoned: AtomicBool::new(false), child });
         Ok(())
     };

@@ -75,7 +75,7 @@ pub unsafe extern "C" fn sysbox_container_create(
         let given = Given { streams: [o.stdin_fd, o.stdout_fd, o.stderr_fd], console: o.console_fd };
         let stdio = streams(given, o.fds, o.fd_count)?;
         let (spec, bundle) = spec_of(config, config_size, bundle)?;
-        let made = c.runtime.create(id, &spec, bundle, sysbox_core::CreateOptions { stdio, limit })?;
+        let made = c.runtime.create_within(id, &spec, bundle, sysbox_core::CreateOptions { stdio }, &limit)?;
         out.give(Container::new(made));
         Ok(())
     };

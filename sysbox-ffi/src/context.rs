@@ -134,11 +134,7 @@ pub unsafe extern "C" fn sysbox_context_list(
 }
 
 /// A configuration: a document, or the config.json in the bundle.
-pub(crate) unsafe fn spec_of<'a>(
-    config: *const u8,
-    size: usize,
-    bundle: *const c_char,
-) -> Outcome<(Spec, &'a Path)> {
+pub(crate) unsafe fn spec_of<'a>(config: *const u8, size: usize, bundle: *const c_char) -> Outcome<(Spec, &'a Path)> {
     // SAFETY: by the rules of the header.
     unsafe {
         let bundle = maybe_path_of(bundle, "bundle")?;

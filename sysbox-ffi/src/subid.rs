@@ -57,7 +57,11 @@ pub unsafe extern "C" fn sysbox_subid_release(
 /// @param[out] json an array of objects with "owner" (its "state_dir", "dev" and "ino"), "maps" ("uid" and "gid", each an array of
 /// objects with "inside", "outside" and "count"), and "exclusive": false if a configuration has brought the maps
 #[no_mangle]
-pub unsafe extern "C" fn sysbox_subid_list(context: *const Context, json: *mut *mut Buf, err: *mut *mut Error) -> Status {
+pub unsafe extern "C" fn sysbox_subid_list(
+    context: *const Context,
+    json: *mut *mut Buf,
+    err: *mut *mut Error,
+) -> Status {
     // SAFETY: by the rules of the header.
     let body = |c: &Context| unsafe {
         let out = Out::new(json, "json")?;

@@ -7,8 +7,8 @@ use super::paths::{Node, Paths};
 use crate::error::{Errno, Error, Kind, Result, SysResult};
 use rustix::event::{eventfd, EventfdFlags};
 use rustix::fs::{openat, Mode, OFlags};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 /// Remembers that a container ran out of memory until it is asked.
 ///
@@ -42,7 +42,23 @@ impl Paths {
     }
 }
 
+/// What tells that [`OomWatch::occurred`] may have something to say.
+#[derive(Debug)]
+pub(crate) enum Notice<'a> {
+    /// It is readable.
+    Fd(BorrowedFd<'a>),
+    /// It is modified (inotify(7)).
+    File(&'a Path),
+}
+
 impl OomWatch {
+    pub(crate) fn notice(&self) -> Notice<'_> {
+        match &self.0 {
+            Source::V1 { event, .. } => Notice::Fd(event.as_fd()),
+            Source::V2 { events, .. } => Notice::File(events),
+        }
+    }
+
     /// Whether it happened since the last call, or since the watch began. Never blocks. Of a container whose cgroup is gone nothing
     /// can be told any more, and it says `false`.
     ///

@@ -2,10 +2,12 @@
 
 use super::{Container, DEATH_MS};
 use crate::cgroup::Paths;
-use crate::error::{Error, Kind, Result, SysResult};
+use crate::error::{Error, Kind, Result};
+use crate::limit::Limit;
 use crate::state::{Init, Status};
 use crate::sys::pidfd;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 impl Container {
     /// Takes everything away: processes, cgroups, IDs, state. `poststop` hooks run in between; that one fails is only logged.
@@ -17,8 +19,17 @@ impl Container {
     /// [`Kind::WrongState`] for a running or paused container without `force`, [`Kind::Damaged`] for a damaged one; [`Kind::Busy`] while it is being made by a
     /// process that lives, or if a process does not die. Whatever it is, calling it again goes on where it failed.
     pub fn delete(&self, force: bool) -> Result<()> {
+        self.delete_within(force, &Limit::none())
+    }
+
+    /// As [`Container::delete`], until `limit` is over: then nothing has changed, if it had not begun; otherwise hooks are cut short,
+    /// and it goes on to the end unless it has to wait for init to die.
+    ///
+    /// # Errors
+    /// [`Kind::TimedOut`], [`Kind::Canceled`], and those of [`Container::delete`].
+    pub fn delete_within(&self, force: bool, limit: &Limit) -> Result<()> {
         // Whoever makes it holds the lock; so does its stage, which outlives a killed creator by moments.
-        let lock = self.dir.lock()?;
+        let lock = self.dir.lock_within(limit)?;
         // The name may have gone to another container since this handle was made, and even its directory's inode.
         let now = self.dir.load()?;
         let another = match (&self.found.record, &now.record) {
@@ -46,12 +57,13 @@ impl Container {
         let claim = this.dir.claimed();
         let cgroups = claim.as_ref().ok().and_then(Option::as_ref);
         let recorded = this.found.record.as_ref().map(|r| &r.cgroup);
-        this.end_init(recorded.or(cgroups))?;
+        limit.check()?;
+        this.end_init(recorded.or(cgroups), limit)?;
         this.keep_inner_marks();
         this.refresh_root();
         if recorded.is_some() {
             // Docker and runc go on when one fails; the container goes away in any case.
-            if let Err(e) = this.host_hooks("poststop") {
+            if let Err(e) = this.host_hooks("poststop", limit) {
                 tracing::warn!(id = self.id, "{e}");
             }
         }
@@ -65,7 +77,7 @@ impl Container {
         Ok(())
     }
 
-    fn end_init(&self, cgroups: Option<&Paths>) -> Result<()> {
+    fn end_init(&self, cgroups: Option<&Paths>, limit: &Limit) -> Result<()> {
         // One that has ended by itself, and that nobody has waited for, is still to be buried.
         let Some(init) = self.found.init.filter(Init::exists) else { return Ok(()) };
         let Ok(pidfd) = pidfd::open(init.pid) else { return Ok(()) };
@@ -75,7 +87,9 @@ impl Container {
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
         // With all that it started, and thawed: what is frozen does not die, and init waits for its children's end.
         cgroups.map_or(Ok(()), Paths::kill_all)?;
-        if pidfd::wait_gone(pidfd.as_fd(), DEATH_MS).op("wait for init to die")?.is_none() {
+        let patience = limit.clone().at_most(Duration::from_millis(DEATH_MS.unsigned_abs().into()));
+        if patience.wait_readable(pidfd.as_fd()).is_err() {
+            limit.check()?;
             return Err(Error::new(
                 Kind::Busy,
                 format!("init of container {} (pid {}) does not die", self.id, init.pid),

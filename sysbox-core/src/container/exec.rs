@@ -2,6 +2,7 @@
 
 use super::{wait, Container, DEATH_MS};
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::limit::Limit;
 use crate::plan::process_for_exec;
 use crate::protocol::{Exec, Fd, Reply, Work};
 use crate::runtime::Stdio;
@@ -38,6 +39,15 @@ impl Container {
     /// and no console socket is given, or the other way round; [`Kind::ProgramNotFound`] and [`Kind::ProgramNotExecutable`]; and
     /// those of every system call on the way.
     pub fn exec(&self, process: &oci::Process, options: ExecOptions) -> Result<Child> {
+        self.exec_within(process, options, &Limit::none())
+    }
+
+    /// As [`Container::exec`], until `limit` is over: then the program does not run, or runs no more.
+    ///
+    /// # Errors
+    /// [`Kind::TimedOut`], [`Kind::Canceled`], and those of [`Container::exec`].
+    pub fn exec_within(&self, process: &oci::Process, options: ExecOptions, limit: &Limit) -> Result<Child> {
+        limit.check()?;
         // First: what this opens itself must not get the number of a stream that the caller has closed.
         let has_console = options.stdio.console.is_some();
         let mut fds = options.stdio.into_fds()?;
@@ -61,19 +71,23 @@ impl Container {
         };
         fds.push((Fd::Init, pidfd));
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
-        let reply = stage.reply();
+        let reply = stage.reply_within(limit);
+        let over = stage.over();
         stage.finish();
-        match reply? {
+        let (reply, fds) = reply?;
+        if let Err(over) = over {
+            fds.iter().for_each(|fd| drop(pidfd::kill(fd.as_fd(), libc::SIGKILL)));
+            bury(&fds);
+            return Err(over);
+        }
+        match (reply, fds) {
             (Reply::Done(Some(pid)), fds) => fds
                 .into_iter()
                 .next()
                 .map(|pidfd| Child { pid, pidfd, left: false })
                 .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
             (Reply::Failed(e), fds) => {
-                if let Some(failed) = fds.first() {
-                    let _ = pidfd::wait_gone(failed.as_fd(), DEATH_MS);
-                    let _ = pidfd::reap(failed.as_fd());
-                }
+                bury(&fds);
                 Err(e)
             }
             _ => Err(Error::new(Kind::Protocol, "the stage answers something else")),
@@ -86,6 +100,14 @@ impl Container {
             return Err(Error::new(Kind::WrongState, "cannot exec in a paused container").hint("resume it first"));
         }
         self.expect_status(&[Status::Running, Status::Created], "exec in")
+    }
+}
+
+/// Waits for the end of a child that has failed.
+fn bury(fds: &[OwnedFd]) {
+    for fd in fds {
+        let _ = pidfd::wait_gone(fd.as_fd(), DEATH_MS);
+        let _ = pidfd::reap(fd.as_fd());
     }
 }
 
@@ -127,6 +149,14 @@ impl Child {
     /// # Errors
     /// [`Kind::Unsupported`] if somebody else reaped it, on a kernel that does not keep the status (before 6.15).
     pub fn wait(&self) -> Result<Exit> {
-        wait(self.pidfd.as_fd())
+        self.wait_within(&Limit::none())
+    }
+
+    /// As [`Child::wait`], until `limit` is over, which changes nothing.
+    ///
+    /// # Errors
+    /// [`Kind::TimedOut`], [`Kind::Canceled`], and those of [`Child::wait`].
+    pub fn wait_within(&self, limit: &Limit) -> Result<Exit> {
+        wait(self.pidfd.as_fd(), limit)
     }
 }

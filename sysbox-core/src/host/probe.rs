@@ -5,15 +5,16 @@ use crate::idmap::pool::{Pool, SubidConfig, DEFAULT_DIR};
 use crate::sys::clone::{self, Fork};
 use crate::sys::{cred, pidfd};
 use crate::{mount, seccomp};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 /// One thing that was tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// What.
-    pub name: &'static str,
+    pub name: String,
     /// How it went.
     pub verdict: Verdict,
     /// What was found.
@@ -23,7 +24,8 @@ pub struct Probe {
 }
 
 /// How a probe went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// As it should be.
     Works,
@@ -33,7 +35,7 @@ pub enum Verdict {
     Missing,
 }
 
-/// Tries everything. Needs root. Forks, so that the process should have one thread. Leaves nothing behind but the directory of
+/// Tries everything. Needs root. Forks, so that the process must have one thread: see [`crate::Runtime::check_host`] for others. Leaves nothing behind but the directory of
 /// the pool of subordinate IDs, which is made if missing.
 pub fn probe() -> Vec<Probe> {
     let mut out = vec![root()];
@@ -51,12 +53,12 @@ pub fn probe() -> Vec<Probe> {
     out
 }
 
-fn works(name: &'static str, detail: impl Into<String>) -> Probe {
-    Probe { name, verdict: Verdict::Works, detail: detail.into(), cost: None }
+fn works(name: &str, detail: impl Into<String>) -> Probe {
+    Probe { name: name.into(), verdict: Verdict::Works, detail: detail.into(), cost: None }
 }
 
-fn lacks(name: &'static str, verdict: Verdict, detail: impl Into<String>, cost: &str) -> Probe {
-    Probe { name, verdict, detail: detail.into(), cost: Some(cost.into()) }
+fn lacks(name: &str, verdict: Verdict, detail: impl Into<String>, cost: &str) -> Probe {
+    Probe { name: name.into(), verdict, detail: detail.into(), cost: Some(cost.into()) }
 }
 
 fn root() -> Probe {

@@ -2,23 +2,31 @@
 
 use super::StageProgram;
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::limit::Limit;
 use crate::protocol::{Fd, Reply, Request, Work, STAGE_NAME, VERSION};
 use crate::sys::channel::Channel;
 use crate::sys::clone::{self, Fork};
 use crate::sys::pidfd;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// How long a stage may take to end, in milliseconds, before it is killed.
 const END_MS: i32 = 10_000;
+/// How long a stage that was told to stop may take to clean up, before it is killed.
+const STOP: Duration = Duration::from_secs(5);
+/// How long one that was killed may still have something to say, through a copy of itself.
+const LAST: Duration = Duration::from_secs(1);
 
 /// A running stage. Killed and buried if it is dropped before it is finished.
 #[derive(Debug)]
 pub(crate) struct Spawned {
     channel: Channel,
     child: OwnedFd,
+    /// The caller's limit was over: it was told to stop.
+    over: Option<Error>,
 }
 
 impl Spawned {
@@ -27,12 +35,13 @@ impl Spawned {
         let child = match program {
             StageProgram::SelfExe => execute("/proc/self/exe".as_ref(), theirs)?,
             StageProgram::Path(p) => execute(p, theirs)?,
+            StageProgram::Fd(fd) => execute(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_ref(), theirs)?,
             StageProgram::Fork => match clone::fork(0, None).op("fork the stage")? {
                 Fork::Parent { pidfd, .. } => pidfd,
                 Fork::Child => clone::exit_now(crate::stage::main_on(theirs)),
             },
         };
-        let spawned = Spawned { channel: ours, child };
+        let spawned = Spawned { channel: ours, child, over: None };
         let (kinds, fds): (Vec<Fd>, Vec<OwnedFd>) = fds.into_iter().unzip();
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         let request = Request { version: VERSION.into(), fds: kinds, work };
@@ -46,6 +55,35 @@ impl Spawned {
 
     pub(crate) fn reply(&mut self) -> Result<(Reply, Vec<OwnedFd>)> {
         self.channel.expect::<Reply>("the stage")
+    }
+
+    /// As [`Spawned::reply`], until `limit` is over. From then on it is told to stop, and what it has to say nevertheless, init's
+    /// descriptor among it, is still heard; [`Spawned::over`] tells.
+    pub(crate) fn reply_within(&mut self, limit: &Limit) -> Result<(Reply, Vec<OwnedFd>)> {
+        if self.over.is_none() {
+            match limit.wait_readable(self.channel.as_fd()) {
+                Ok(()) => return self.reply(),
+                Err(e) => self.over = Some(e),
+            }
+            self.channel.hang_up();
+        }
+        let mut silent = Limit::after(STOP).wait_readable(self.channel.as_fd()).is_err();
+        if silent {
+            let _ = pidfd::kill(self.child.as_fd(), libc::SIGKILL);
+            silent = Limit::after(LAST).wait_readable(self.channel.as_fd()).is_err();
+        }
+        let said = if silent { None } else { self.channel.recv::<Reply>()? };
+        said.ok_or_else(|| self.outcome(Error::new(Kind::Protocol, "the stage ended without a word")))
+    }
+
+    /// What ended the work: the caller's limit, if that was over, and `failure` otherwise.
+    pub(crate) fn outcome(&self, failure: Error) -> Error {
+        self.over.clone().unwrap_or(failure)
+    }
+
+    /// Why it was told to stop, if it was.
+    pub(crate) fn over(&self) -> Result<()> {
+        self.over.clone().map_or(Ok(()), Err)
     }
 
     /// Lets it come to its end after its last answer, which takes a moment, and buries it.

@@ -109,7 +109,7 @@ fn furnish(
     let (uid, gid) = plan.maps.root();
     cred::set_fs_identity(uid, gid).op("take the file system identity of the container's root")?;
     let sources = tree::take_sources(plan, userns.as_fd())?;
-    expect(init, "init", |m| matches!(m, FromInit::Unshared))?;
+    expect(init, caller, |m| matches!(m, FromInit::Unshared))?;
     // By now init is in all of the container's cgroups, and keeps the unit alive itself.
     if let Some(holder) = holder {
         holder.end();
@@ -134,12 +134,13 @@ fn furnish(
     })?;
     tree::pivot(&root)?;
     init.send(&ToInit::Rooted, &[])?;
-    expect(init, "init", |m| matches!(m, FromInit::Ready))?;
+    expect(init, caller, |m| matches!(m, FromInit::Ready))?;
     limit(plan, pid, oom)
 }
 
-fn expect(init: &Channel, peer: &str, wanted: impl Fn(&FromInit) -> bool) -> Result<()> {
-    match init.expect::<FromInit>(peer)?.0 {
+fn expect(init: &Channel, caller: &Channel, wanted: impl Fn(&FromInit) -> bool) -> Result<()> {
+    init.wait_while(caller, None)?;
+    match init.expect::<FromInit>("init")?.0 {
         FromInit::Failed(e) => Err(e),
         m if wanted(&m) => Ok(()),
         m => Err(Error::new(Kind::Protocol, format!("init says {m:?} out of turn"))),

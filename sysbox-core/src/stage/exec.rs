@@ -62,9 +62,8 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
         }
         Fork::Parent { pid, pidfd } => {
             drop(theirs);
-            ours.limit_wait(PATIENCE)?;
             // Executing closes the other end without a word.
-            match ours.recv::<Error>() {
+            match ours.wait_while(caller, Some(PATIENCE)).and_then(|()| ours.recv::<Error>()) {
                 // The caller's child in any case: it must be buried, or the container's init cannot end.
                 Ok(Some((error, _))) => caller.send(&Reply::Failed(error), &[pidfd.as_fd()]),
                 Ok(None) => caller.send(&Reply::Done(Some(pid)), &[pidfd.as_fd()]),

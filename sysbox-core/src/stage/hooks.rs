@@ -132,8 +132,8 @@ fn attend(
         // Rounded up, or the last millisecond would be spent turning around.
         let left = left.map_or(-1, |l| i32::try_from(l.as_millis() + 1).unwrap_or(i32::MAX));
         let mut fds = vec![PollFd::new(pid, PollFlags::POLLIN)];
-        // Hanging up is reported unasked.
-        fds.extend(caller.map(|c| PollFd::new(c, PollFlags::empty())));
+        // It has nothing more to say: what can be read is its hanging up.
+        fds.extend(caller.map(|c| PollFd::new(c, PollFlags::POLLIN)));
         let first = fds.len();
         fds.extend(open.then(|| PollFd::new(printed, PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {

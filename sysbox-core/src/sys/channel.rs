@@ -1,6 +1,7 @@
 //! Messages with descriptors over a stream socket: four bytes of length, then JSON.
 
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::limit::Limit;
 use nix::sys::socket::{
     recvmsg, sendmsg, socketpair, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
 };
@@ -35,11 +36,6 @@ impl Channel {
 
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.0.into()
-    }
-
-    /// From here on a peer that says nothing for so long is an error: EAGAIN.
-    pub(crate) fn limit_wait(&self, limit: std::time::Duration) -> Result<()> {
-        self.0.set_read_timeout(Some(limit)).op("setsockopt SO_RCVTIMEO")
     }
 
     pub(crate) fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
@@ -105,6 +101,46 @@ impl Channel {
         let value =
             serde_json::from_slice(&body).map_err(|e| Error::new(Kind::Protocol, format!("decode a message: {e}")))?;
         Ok(Some((value, fds)))
+    }
+
+    /// Tells the peer that nothing more comes. What it sends still arrives.
+    pub(crate) fn hang_up(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Takes nothing any more: what the peer sends from here on fails there. What has come before can be received.
+    pub(crate) fn refuse(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Read);
+    }
+
+    /// Waits until something can be received.
+    ///
+    /// # Errors
+    /// [`Kind::Protocol`] if `other`, whose peer has nothing more to say, is hung up on before; EAGAIN after `patience`.
+    pub(crate) fn wait_while(&self, other: &Channel, patience: Option<std::time::Duration>) -> Result<()> {
+        use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN), PollFd::new(other.as_fd(), PollFlags::POLLIN)];
+        loop {
+            let time = patience.map_or(Ok(PollTimeout::NONE), PollTimeout::try_from);
+            match poll(&mut fds, time.unwrap_or(PollTimeout::MAX)) {
+                Err(nix::errno::Errno::EINTR) => {}
+                Ok(0) => return Err(Error::sys("receive a message", libc::EAGAIN)),
+                r => {
+                    r.op("poll")?;
+                    break;
+                }
+            }
+        }
+        if fds[0].any().unwrap_or(false) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Protocol, "the caller has hung up"))
+    }
+
+    /// As [`Channel::recv`], until `limit` is over.
+    pub(crate) fn recv_within<T: DeserializeOwned>(&self, limit: &Limit) -> Result<Option<(T, Vec<OwnedFd>)>> {
+        limit.wait_readable(self.as_fd())?;
+        self.recv()
     }
 
     /// As [`Channel::recv`], where the peer closing is an error that says who died.
