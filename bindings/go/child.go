@@ -58,7 +58,9 @@ func freeChild(p capi.Child) {
 
 func waitChild(ctx, closing context.Context, p capi.Child) (Exit, error) {
 	return waitExit(ctx, closing, "wait for a program",
-		func(cancel capi.Cancel, timeout int64) (int32, int32, *capi.Error) { return capi.ChildWait(p, cancel, timeout) },
+		func(cancel capi.Cancel, timeout int64) (int32, int32, *capi.Error) {
+			return capi.ChildWait(p, cancel, timeout)
+		},
 		func() (int32, *capi.Error) { return capi.ChildPidfd(p) })
 }
 
