@@ -118,7 +118,12 @@ func TestRoleMany(t *testing.T) {
 		}
 	}
 	big := alone()
-	// A copy of the page tables of 1 GiB takes tens of milliseconds.
+	// A copy of the page tables of 1 GiB takes tens of milliseconds, every time; so may others on this machine, now and then.
+	for range 4 {
+		if big > small+12*time.Millisecond {
+			big = min(big, alone())
+		}
+	}
 	if big > small+12*time.Millisecond {
 		t.Errorf("a cycle takes %v, and %v with a big heap", small, big)
 	}
