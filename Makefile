@@ -5,7 +5,7 @@ DESTDIR ?=
 TREES := busybox docker-bookworm docker-trixie docker-tools systemd
 
 .DEFAULT_GOAL := all
-.PHONY: all build demo test test-vm bench lint fmt install trees check-deps clean
+.PHONY: all build lib header install-lib demo test test-vm bench lint fmt install trees check-deps clean
 
 all: build
 
@@ -13,6 +13,46 @@ all: build
 # --target, or the flag would reach procedural macros too, which must be shared objects.
 build:
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) -p sysbox-runc
+
+# The C library, for programs that embed it: shared and static, with the stage program inside.
+# Two steps: what it carries, then it. Both are of the same sources, or they would refuse each other.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SOVERSION := $(basename $(VERSION))
+LIB_PROFILE ?= release
+STAGE_PROFILE ?= stage
+LIB_FEATURES ?=
+STAGE_ENV ?=
+LIB ?= target/ffi
+# cargo calls the directory of the profile dev by another name.
+profile_dir = $(patsubst dev,debug,$(1))
+STAGE := target/$(HOST_TRIPLE)/$(call profile_dir,$(STAGE_PROFILE))/sysbox-stage
+
+lib:
+	RUSTFLAGS="-C target-feature=+crt-static" $(STAGE_ENV) cargo build --profile $(STAGE_PROFILE) --target $(HOST_TRIPLE) -p sysbox-core --bin sysbox-stage
+	SYSBOX_STAGE=$(CURDIR)/$(STAGE) cargo build --profile $(LIB_PROFILE) -p sysbox-ffi $(if $(LIB_FEATURES),--features $(LIB_FEATURES))
+	install -d $(LIB)
+	install -m 0644 target/$(call profile_dir,$(LIB_PROFILE))/libsysbox.so $(LIB)/libsysbox.so.$(VERSION)
+	ln -sf libsysbox.so.$(VERSION) $(LIB)/libsysbox.so.$(SOVERSION)
+	ln -sf libsysbox.so.$(SOVERSION) $(LIB)/libsysbox.so
+	install -m 0644 target/$(call profile_dir,$(LIB_PROFILE))/libsysbox.a $(LIB)/libsysbox.a
+
+# include/sysbox.h is checked in; this makes it anew.
+header:
+	hack/header.sh
+
+# What the archive needs besides, as rustc says; without libgcc, which each compiler adds in its own way.
+STATIC_LIBS := -lutil -lrt -lpthread -lm -ldl
+LIBDIR ?= $(PREFIX)/lib
+
+install-lib: lib
+	install -D -m 0755 $(LIB)/libsysbox.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsysbox.so.$(VERSION)
+	ln -sf libsysbox.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsysbox.so.$(SOVERSION)
+	ln -sf libsysbox.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libsysbox.so
+	install -D -m 0644 $(LIB)/libsysbox.a $(DESTDIR)$(LIBDIR)/libsysbox.a
+	install -D -m 0644 include/sysbox.h $(DESTDIR)$(PREFIX)/include/sysbox.h
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@STATIC_LIBS@|$(STATIC_LIBS)|' \
+	  sysbox-ffi/sysbox.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/sysbox.pc
 
 # Docker inside a system container, from nothing, in one command.
 demo: build
@@ -38,7 +78,7 @@ lint:
 fmt:
 	cargo fmt --all
 
-install: build
+install: build install-lib
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/sysbox-runc
 
 # The root file systems that tests, demo and benchmark share.
