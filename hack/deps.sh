@@ -10,7 +10,7 @@ declare -A package=(
   [qemu-system-x86_64]=qemu-system-x86 [mkfs.ext4]=e2fsprogs [dockerd]=docker.io [docker]=docker.io [ip]=iproute2
   [ctr]=containerd [script]=bsdutils [nsenter]=util-linux [/usr/lib/cni/bridge]=containernetworking-plugins
 )
-all=(cc c++ make mmdebstrap jq flock unshare runc crun hyperfine time shellcheck qemu-system-x86_64 mkfs.ext4)
+all=(cc c++ make pkg-config valgrind python3 mmdebstrap jq flock unshare runc crun hyperfine time shellcheck qemu-system-x86_64 mkfs.ext4)
 
 present() {
   # `time` is a word of the shell's own as well: only the program counts.

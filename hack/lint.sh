@@ -12,6 +12,7 @@ check() {
 check cargo fmt --all -- --check
 check cargo clippy --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS=-Dwarnings check cargo doc --workspace --no-deps
+check hack/header.sh --check
 if command -v shellcheck >/dev/null; then
   check shellcheck hack/*.sh .ci/run
 else

@@ -14,6 +14,8 @@ mkdir -p "$logs"
 [[ $# -gt 0 ]] || set -- --workspace
 
 hack/deps.sh cc jq flock unshare mmdebstrap
+# What the tests of the C library use besides. They skip without it.
+hack/deps.sh c++ make pkg-config valgrind python3 || echo "test: not all tools for C are here" >&2
 if [[ $EUID -eq 0 ]]; then
   # Engines that drive the runtime. Their tests skip without them.
   hack/deps.sh dockerd docker ip iptables ctr podman conmon nsenter script /usr/lib/cni/bridge ||

@@ -107,10 +107,12 @@ impl Subscriber for Forward {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let listener = LISTENER.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(l) = listener.as_ref().filter(|l| *event.metadata().level() <= l.level && !SPEAKING.get()) else {
+        // A callback that calls the library all the same must not wait for itself.
+        if SPEAKING.get() {
             return;
-        };
+        }
+        let listener = LISTENER.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(l) = listener.as_ref().filter(|l| *event.metadata().level() <= l.level) else { return };
         let mut text = Text::default();
         event.record(&mut text);
         let level = match *event.metadata().level() {

@@ -101,6 +101,22 @@ fn hostile_arguments_under_valgrind() {
     }
 }
 
+#[test]
+fn what_goes_in_and_comes_out() {
+    let Some(lab) = Lab::new("what_goes_in_and_comes_out", "busybox") else { return };
+    let mut config = lab.config("f", "while read x; do echo echo $x; done; exit 9");
+    config["root"]["path"] = "tree".into();
+    config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 64 << 20, "swap": 64 << 20 });
+    std::fs::write(lab.path("config.json"), config.to_string()).unwrap();
+    for flags in [&[][..], &["-fsanitize=address,undefined"]] {
+        let program = lab.path("features");
+        compile(&source("features.c"), &program, library(), flags);
+        let said = ok(Command::new(program).arg(lab.dir.path()).arg(lab.state()));
+        assert!(said.contains("all well"), "{said}");
+        lab.assert_nothing_left("at the end");
+    }
+}
+
 fn job(lab: &Lab, flags: &[&str]) -> PathBuf {
     let program = lab.path("job");
     compile(&repository().join("examples/c/job.c"), &program, library(), flags);
