@@ -5,15 +5,17 @@
 //
 //	go build                      # libsysbox.so
 //	go build -tags sysbox_static  # libsysbox.a
-//	PKG_CONFIG_PATH=/opt/sysbox/lib/pkgconfig go build  # of an installation below /opt/sysbox
+//	PKG_CONFIG_PATH=/opt/sysbox/lib/pkgconfig go build -a  # of an installation below /opt/sysbox
+//
+// Go does not notice that what it has built before is of another installation: hence -a.
 //
 // A [Runtime] makes and finds containers. A [Container] is created, started, waited for and deleted; [Container.Exec] runs further programs
 // in it.
 //
 // # Contexts
 //
-// Calls that may take long take a context. When it ends, the call is told to give up, and returns when it has cleaned up: seconds later at
-// most. Each says what has become of its work. The error is both a [Code] and the context's error. Calls without a context
+// Calls that may take long take a context. When it ends, the call is told to give up, and returns when it has cleaned up: within moments, or
+// up to ten seconds where the kernel does not let a process die. Each says what has become of its work. The error is both a [Code] and the context's error. Calls without a context
 // take milliseconds; [Container.Pause] may take seconds.
 //
 // # Errors
