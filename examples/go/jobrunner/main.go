@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -136,6 +137,9 @@ func newJob(rt *sysbox.Runtime, work, rootfs string) (job, error) {
 	rootfs, err := filepath.Abs(rootfs)
 	if err != nil {
 		return job{}, err
+	}
+	if strings.ContainsAny(rootfs+work, `:,\`) {
+		return job{}, errors.New("paths with one of : , \\ mean something else to an overlay")
 	}
 	if err := os.MkdirAll(work, 0o711); err != nil {
 		return job{}, err
