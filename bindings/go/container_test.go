@@ -452,12 +452,10 @@ func TestEvents(t *testing.T) {
 	}
 	closed, err := c.Watch()
 	l.ok(err)
-	wg.Add(1)
+	left := make(chan error, 1)
 	go func() {
-		defer wg.Done()
-		if _, err := closed.Next(l.context()); !errors.Is(err, os.ErrClosed) {
-			t.Error(err)
-		}
+		_, err := closed.Next(l.context())
+		left <- err
 	}()
 	late, err := c.Watch()
 	l.ok(err)
@@ -467,6 +465,7 @@ func TestEvents(t *testing.T) {
 	_, err = late.Next(ctx)
 	l.is(err, context.DeadlineExceeded, sysbox.ErrTimedOut)
 	closed.Close()
+	l.is(<-left, os.ErrClosed)
 	l.delete(c)
 	wg.Wait()
 	for _, event := range []sysbox.Event{sysbox.Stopped, sysbox.Deleted} {
