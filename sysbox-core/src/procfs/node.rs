@@ -4,7 +4,7 @@ use super::live::Live;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// A node. The default ones are those of [`super::table`]; an embedder adds his own with [`super::Nodes::with`].
+/// A node. The default ones are those of [`super::Nodes::default`]; an embedder adds his own with [`super::Nodes::with`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Absolute path inside, below /proc or /sys. Nothing happens where the kernel has no such file: a node can cover a file, and
