@@ -8,6 +8,7 @@
 #   embed   the same as `run`, in a process that embeds the library: C (`c`), and Go with 1 GiB of heap (`go`); and runtimes
 #           as child processes of that Go program
 #   docker, inner  Docker as the front end, and inside: see bench-docker.sh
+#   nodes   the container's own files in /proc and /sys: see bench-nodes.sh
 # runc and crun share a bundle (their own default one, plus the user and cgroup namespaces); ours is what `spec` writes.
 #   SYSBOX_RUNC   the runtime (default: sysbox-runc on PATH)
 #   BENCH_ROUNDS  rounds of measurement (5)
@@ -298,10 +299,10 @@ if [[ ${1:-} == --inside ]]; then
   exit
 fi
 
-[[ $# -gt 0 ]] || set -- run create exec embed memory flat docker inner
-engine=() plain=()
+[[ $# -gt 0 ]] || set -- run create exec embed memory flat nodes docker inner
+engine=() plain=() nodes=
 for section in "$@"; do
-  case $section in docker | inner) engine+=("$section"); continue ;; *) plain+=("$section") ;; esac
+  case $section in docker | inner) engine+=("$section"); continue ;; nodes) nodes=1; continue ;; *) plain+=("$section") ;; esac
   [[ $(type -t "section_$section") == function ]] || { echo "bench: no section $section" >&2; exit 2; }
 done
 [[ $EUID -eq 0 ]] || { echo "bench: needs root" >&2; exit 2; }
@@ -319,5 +320,6 @@ if [[ $owner != 0:0 ]]; then
   echo "bench: a runtime gave /dev/null to $owner; given back" >&2
   chown 0:0 /dev/null
 fi
+if [[ -n $nodes ]]; then SYSBOX_RUNC=$runtime "$here/bench-nodes.sh" || status=$?; fi
 if [[ ${#engine[@]} -gt 0 ]]; then SYSBOX_RUNC=$runtime "$here/bench-docker.sh" "${engine[@]}" || status=$?; fi
 exit $status

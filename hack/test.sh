@@ -18,7 +18,7 @@ hack/deps.sh cc jq flock unshare mmdebstrap
 hack/deps.sh c++ make pkg-config valgrind python3 || echo "test: not all tools for C are here" >&2
 if [[ $EUID -eq 0 ]]; then
   # Engines that drive the runtime. Their tests skip without them.
-  hack/deps.sh dockerd docker ip iptables ctr podman conmon nsenter script /usr/lib/cni/bridge ||
+  hack/deps.sh dockerd docker ip iptables ctr podman conmon nsenter script /usr/lib/cni/bridge lxcfs ||
     echo "test: not all engines are here" >&2
   for tree in ${SYSBOX_TEST_TREES-busybox docker-bookworm docker-trixie docker-tools systemd}; do
     # A tree that cannot be built is for the tests that need it to report, by skipping.

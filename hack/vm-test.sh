@@ -4,7 +4,7 @@
 #   SYSBOX_RUNC    the runtime (default: sysbox-runc on PATH)
 #   VM_TEST_ONLY   names of tests, for some of them only
 # The last line is `N passed, N failed`; the exit status is 0 only if something passed and nothing failed.
-# shellcheck disable=SC2317  # tests are called by name
+# shellcheck disable=SC2317,SC2016  # tests are called by name; scripts for others are in single quotes
 set -euo pipefail
 
 # ---- pid 1 of a system container: Docker ---------------------------------------------------------------------------
@@ -161,7 +161,17 @@ test_limits() {
     memory=memory/memory.limit_in_bytes pids=pids/pids.max kills=memory/memory.oom_control cpu=cpu,cpuacct/cpu.stat
     forks=pids/pids.events
   fi
-  bundle limits busybox "$limits" sleep 1000
+  # The root disk.
+  local more='.linux.resources.blockIO = {throttleReadBpsDevice: [{major: 254, minor: 0, rate: 1048576}]}'
+  if [[ $pure == 1 ]]; then
+    more+=' | .linux.resources.unified = {"memory.low": "1048576"}'
+    given+=('io.max=254:0 rbps=1048576 wbps=max riops=max wiops=max' memory.low=1048576)
+    locked+=('io.max=254:0 rbps=max' memory.low=0)
+  else
+    given+=('blkio/blkio.throttle.read_bps_device=254:0 1048576')
+    locked+=('blkio/blkio.throttle.read_bps_device=254:0 0')
+  fi
+  bundle limits busybox "$limits | $more" sleep 1000
   rt run -d -b /b/limits limits
   for setting in "${given[@]}"; do
     name=${setting%%=*}
@@ -182,7 +192,6 @@ test_limits() {
   same 'status of what wants too much memory' "$out" 137
   grep -Eq '^oom_kill [1-9]' "$(file lim $kills)" || fail "no oom_kill in $kills"
   until_true is limits running
-  # shellcheck disable=SC2016
   out=$(rt exec limits sh -c 'n=0; while [ $n -lt 60 ]; do sleep 5 & n=$((n+1)); done' 2>&1 || true)
   grep -qi fork <<<"$out" || fail "60 processes with a limit of 40: $out"
   [[ $(grep -oE '^max [0-9]+' "$(file lim $forks)") != 'max 0' ]] || fail "nothing in $forks"
@@ -217,7 +226,6 @@ limited_in() {
 }
 
 delegation_v2() {
-  # shellcheck disable=SC2016
   rt exec deleg sh -ec '
     cd /sys/fs/cgroup
     for c in $(cat cgroup.controllers); do echo +$c >cgroup.subtree_control; done
@@ -233,7 +241,6 @@ delegation_v2() {
   same 'own limit' "$(cat $cg/lim/memory.max)" 67108864
   limited_in $cg/sub
   # Software that takes the leaf away (systemd does), and an exec after that.
-  # shellcheck disable=SC2016
   rt exec deleg sh -ec '
     cd /sys/fs/cgroup
     mkdir own
@@ -249,7 +256,6 @@ delegation_v2() {
 
 delegation_v1() {
   local set
-  # shellcheck disable=SC2016
   rt exec deleg sh -ec '
     cd /sys/fs/cgroup
     sleep 1000 & p=$!
@@ -325,7 +331,6 @@ test_exec() {
 test_devices() {
   bundle dev busybox '.linux.cgroupsPath = "/dev-test"' sleep 1000
   rt run -d -b /b/dev dev
-  # shellcheck disable=SC2016
   rt exec dev sh -ec 'for d in null zero full random urandom tty; do [ -c /dev/$d ]; done; echo x >/dev/null; head -c 4 /dev/zero >/dev/null'
   refused 'mknod inside' rt exec dev mknod /tmp/vda b 254 0
   # The rules themselves: what they refuse, they refuse to the host's root.
@@ -348,6 +353,45 @@ test_devices() {
   rt delete --force dev
 }
 
+# What needs CAP_SYS_RESOURCE: the right of inner software to lower its score, where the host's memory is not at stake.
+test_score() {
+  local tries='cat /proc/self/oom_score_adj; for s in -999 -1000; do echo $s >/proc/self/oom_score_adj 2>/dev/null && cat /proc/self/oom_score_adj; done; true'
+  bundle score busybox "$limits" sh -c "$tries"
+  same 'with a memory limit' "$(rt run -b /b/score score | xargs)" '0 -999'
+  bundle score busybox "$limits | .process.oomScoreAdj = 300" sh -c "$tries"
+  same 'with a score of its own' "$(rt run -b /b/score score | xargs)" '300 -999'
+  bundle score busybox . sh -c "$tries"
+  same 'without a memory limit' "$(rt run -b /b/score score | xargs)" 0
+  bundle score busybox '.annotations = {"sysbox.oom-floor": "true"}' sh -c "$tries"
+  same 'with the annotation' "$(rt run -b /b/score score | xargs)" '0 -999'
+  bundle score busybox '.process.oomScoreAdj = -500' sh -c "$tries"
+  same 'with a low score' "$(rt run -b /b/score score | xargs)" '-500'
+}
+
+# A namespace of AppArmor's has a profile without a compiler.
+test_apparmor() {
+  local policy=/sys/kernel/security/apparmor/policy pid
+  mount -t securityfs securityfs /sys/kernel/security
+  mkdir $policy/namespaces/box
+  bundle armor busybox '.process.apparmorProfile = ":box:unconfined"' sleep 1000
+  rt run -d -b /b/armor --pid-file /b/pid armor
+  pid=$(cat /b/pid)
+  same 'label of init' "$(cat "/proc/$pid/attr/apparmor/current")" ':box:unconfined'
+  rt exec -d --pid-file /b/pid armor sleep 1000
+  same 'label of exec' "$(cat "/proc/$(cat /b/pid)/attr/apparmor/current")" ':box:unconfined'
+  rt delete --force armor
+  bundle armor busybox '.process.apparmorProfile = "docker-default"' sleep 1000
+  rt run -d -b /b/armor --pid-file /b/pid armor
+  same 'label for an engine' "$(cat "/proc/$(cat /b/pid)/attr/apparmor/current")" unconfined
+  rt delete --force armor
+  bundle armor busybox '.process.apparmorProfile = "no-such-profile"' sleep 1000
+  refused 'a profile that is not there' rt run -d -b /b/armor armor
+  rt run -d -b /b/armor armor 2>/b/err || true
+  grep -q no-such-profile /b/err || fail "$(cat /b/err)"
+  rmdir $policy/namespaces/box
+  umount /sys/kernel/security
+}
+
 test_time() {
   bundle time busybox . sh -c 'cut -d. -f1 /proc/uptime; readlink /proc/self/ns/time'
   local out
@@ -356,8 +400,31 @@ test_time() {
   [[ ${out[1]} != "$(readlink /proc/self/ns/time)" ]] || fail "the host's time namespace"
 }
 
+# Files of /proc of the container's own. Without FUSE there are no live ones.
+test_nodes() {
+  modprobe fuse 2>/dev/null || true
+  bundle nodes busybox '.linux.resources.memory.limit = 67108864 | .linux.resources.cpu.cpus = "0"' sleep 1000
+  rt create -b /b/nodes nodes
+  rt start nodes
+  same 'a stored node' "$(rt exec nodes sh -c 'echo 30 >/proc/sys/kernel/panic; cat /proc/sys/kernel/panic')" 30
+  [[ $(cat /proc/sys/kernel/panic) != 30 ]] || fail 'the host was written to'
+  rt exec nodes sh -c 'echo 50000 >/proc/sys/kernel/shmmni && test $(cat /proc/sys/kernel/shmmni) = 50000'
+  [[ -e /dev/fuse ]] || fail 'no FUSE'
+  same 'memory' "$(rt exec nodes awk '/^MemTotal/ {print $2}' /proc/meminfo)" 65536
+  same 'CPUs' "$(rt exec nodes sh -c 'grep -c ^processor /proc/cpuinfo; cat /sys/devices/system/cpu/online' | xargs)" '1 0'
+  rt exec nodes cat /proc/stat /proc/loadavg /proc/swaps /proc/diskstats >/dev/null
+  local monitor
+  monitor=$(jq .pid /run/sysbox-runc/nodes/monitor.json)
+  kill -9 "$monitor"
+  until_true is_dead nodes
+  same 'memory after the death of the monitor' "$(rt exec nodes awk '/^MemTotal/ {print $2}' /proc/meminfo)" 65536
+  # What init attached does not keep an inner container from its own.
+  rt exec nodes unshare -mpf sh -c 'mount -t proc proc /proc && test $(cat /proc/sys/kernel/panic) != 30'
+  rt delete --force nodes
+}
+is_dead() { rt nodes "$1" | grep -q '^monitor: dead'; }
+
 test_nested() {
-  # shellcheck disable=SC2016
   bundle nested docker-bookworm . sh -ec '
     unshare -Urmpf --mount-proc sh -ec "cat /proc/self/uid_map | xargs; read -r pid rest </proc/self/stat; echo \$pid; mount -t sysfs s /mnt 2>/dev/null || unshare -n mount -t sysfs s /mnt; mount -t tmpfs t /mnt"
     mount -t proc p /mnt
@@ -454,7 +521,7 @@ test_times() {
   rmdir $cg/a $cg/b
 }
 
-all=(check run lifecycle limits delegation exec devices time nested docker engine times)
+all=(check run lifecycle limits delegation exec devices score apparmor time nodes nested docker engine times)
 
 guest() {
   local name before began passed=0 failed=0

@@ -9,6 +9,7 @@ use sysbox_core::cgroup::Layout;
 use sysbox_core::host::{Facts, FileKind, PathFact};
 use sysbox_core::idmap::{IdMap, Maps};
 use sysbox_core::plan::{self, Plan, What};
+use sysbox_core::procfs::Nodes;
 use sysbox_core::Spec;
 
 const BUNDLE: &str = "/bundle";
@@ -47,6 +48,9 @@ fn facts(spec: &Spec, cgroups: &Layout) -> Facts {
         kernel_dirs: vec!["/lib/modules/6.12.0".into()],
         time_namespace: true,
         can_lower_oom: true,
+        memory: 8 << 30,
+        cpus: 4,
+        fuse: true,
         root: of(FileKind::Dir, 0),
         overlay: None,
         inner_dirs: vec!["/var/lib/docker".into()],
@@ -67,7 +71,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     for layout in LAYOUTS.iter() {
         let facts = facts(&spec, layout);
-        match plan::build::plan("fuzz", &spec, Path::new(BUNDLE), &facts, maps.clone()) {
+        match plan::build::plan("fuzz", &spec, Path::new(BUNDLE), &facts, maps.clone(), &Nodes::default()) {
             Ok(p) => check(&p),
             Err(e) => assert!(!e.to_string().is_empty()),
         }

@@ -6,6 +6,7 @@
 
 mod delete;
 mod exec;
+pub(crate) mod monitor;
 mod stats;
 mod watch;
 
@@ -25,6 +26,7 @@ use std::path::Path;
 
 pub use crate::sys::pidfd::Exit;
 pub use exec::{Child, ExecOptions};
+pub use monitor::MonitorStatus;
 pub use watch::{Event, Watch};
 
 /// How long a killed init may take to die, in milliseconds.
@@ -284,6 +286,9 @@ impl Container {
             return Err(gone());
         }
         pidfd::kill(pidfd.as_fd(), signal).op(format!("send signal {signal} to init of {}", self.id))?;
+        if signal == libc::SIGKILL {
+            self.release_readers();
+        }
         self.refresh_root();
         // Frozen by v1, it would not die before it is thawed.
         match self.record() {
@@ -331,6 +336,7 @@ impl Container {
     pub fn resume(&self) -> Result<()> {
         self.expect_status(&[Status::Paused], "resume")?;
         self.refresh_root();
+        self.mend_monitor();
         self.record()?.cgroup.thaw()?;
         self.dir.tell();
         Ok(())
@@ -344,6 +350,7 @@ impl Container {
     pub fn update(&self, resources: &oci::LinuxResources) -> Result<()> {
         self.expect_status(&[Status::Running, Status::Created, Status::Paused], "update")?;
         self.refresh_root();
+        self.mend_monitor();
         let cgroups = &self.record()?.cgroup;
         cgroups.update(resources)?;
         let Some(unit) = &cgroups.unit else { return Ok(()) };

@@ -32,6 +32,15 @@ pub struct Facts {
     pub time_namespace: bool,
     /// This process may lower `oom_score_adj` (CAP_SYS_RESOURCE).
     pub can_lower_oom: bool,
+    /// Memory of the host, in bytes.
+    #[serde(default)]
+    pub memory: u64,
+    /// Number of CPUs that are online.
+    #[serde(default)]
+    pub cpus: u64,
+    /// FUSE can be used: there is /dev/fuse.
+    #[serde(default)]
+    pub fuse: bool,
     /// The root file system's directory.
     pub root: PathFact,
     /// Its layers, if it is the mount point of an overlay.
@@ -166,6 +175,9 @@ impl Facts {
             release,
             time_namespace: Path::new("/proc/self/ns/time").exists(),
             can_lower_oom: crate::sys::cred::has_cap(CAP_SYS_RESOURCE),
+            memory: memory(),
+            cpus: cpus(),
+            fuse: Path::new("/dev/fuse").exists(),
             root: PathFact::of(&root_path)?,
             overlay,
             inner_dirs: inner_data::directories(&root),
@@ -177,6 +189,16 @@ impl Facts {
 }
 
 const CAP_SYS_RESOURCE: u32 = 24;
+
+fn memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
+}
+
+fn cpus() -> u64 {
+    let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+    online.ok().flatten().and_then(|n| u64::try_from(n).ok()).unwrap_or(1)
+}
 
 fn namespaces(spec: &Spec) -> BTreeMap<PathBuf, namespace::Owner> {
     let Some(join) = spec.oci().linux().as_ref().and_then(Join::of) else { return BTreeMap::new() };

@@ -176,6 +176,39 @@ fn kernel_log(fs: BorrowedFd<'_>) -> String {
     out.join("; ")
 }
 
+/// A file system whose files can be made mounts of their own. Before Linux 6.15 those of a detached mount cannot: until this
+/// is dropped it is then attached at a place.
+#[derive(Debug)]
+pub(crate) struct Copyable {
+    fs: OwnedFd,
+    attached: bool,
+}
+
+impl Copyable {
+    /// `place` is a path below `root`, for lack of a better.
+    pub(crate) fn new(fs: OwnedFd, root: &Root, place: &Path) -> Result<Self> {
+        let attached = clone_fd(fs.as_fd(), false).is_err();
+        if attached {
+            attach(fs.as_fd(), root.find(place)?.as_fd(), place)?;
+        }
+        Ok(Copyable { fs, attached })
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fs.as_fd()
+    }
+}
+
+impl Drop for Copyable {
+    fn drop(&mut self) {
+        use std::os::fd::AsRawFd;
+        if self.attached {
+            let path = format!("/proc/self/fd/{}", self.fs.as_raw_fd());
+            let _ = nix::mount::umount2(path.as_str(), nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}
+
 /// What a mount target must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Node {

@@ -15,6 +15,8 @@ pub(crate) struct Entry {
     /// Where.
     pub(crate) point: PathBuf,
     pub(crate) fstype: String,
+    /// What is mounted, as its mounter has named it.
+    pub(crate) source: String,
     /// Options of the superblock, escaped as they are in the file: a comma in a value is `\054`.
     pub(crate) options: String,
 }
@@ -39,6 +41,7 @@ fn parse(line: &str) -> Option<Entry> {
         root: unescape(left.get(3)?),
         point: unescape(left.get(4)?),
         fstype: (*right.first()?).to_owned(),
+        source: (*right.get(1)?).to_owned(),
         options: (*right.last()?).to_owned(),
     })
 }

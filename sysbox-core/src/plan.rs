@@ -11,7 +11,9 @@ mod capabilities;
 mod check;
 mod devices;
 mod mounts;
+mod nodes;
 mod options;
+mod priority;
 mod process;
 mod settings;
 mod show;
@@ -23,13 +25,15 @@ use crate::idmap::Maps;
 use crate::mount::{Attrs, Node, Propagation};
 use crate::namespace::Join;
 use crate::overlay::Overlay;
+use crate::procfs::Leaf;
+use crate::seccomp::Listener;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use check::{default_paths, given_maps, requested_maps};
 pub use process::process_for_exec;
-pub use settings::{HONOR_CAPS, MAP_SOCKETS, OOM_FLOOR, SKIP_UID_SHIFT};
+pub use settings::{requested_ids, HONOR_CAPS, IDS, MAP_SOCKETS, NODES, OOM_FLOOR, SKIP_UID_SHIFT};
 
 /// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
 /// format, and is read by a stage of the same build only.
@@ -58,6 +62,9 @@ pub struct Plan {
     pub locked: Vec<Mount>,
     /// Mounts that init makes for itself, in order.
     pub attached: Vec<Mount>,
+    /// Nodes of /proc and /sys, attached by init after those. A stored one is used only where the kernel refuses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Leaf>,
     /// Directories of the host that no other container may have at the same time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclusive: Vec<PathBuf>,
@@ -247,6 +254,14 @@ pub struct Process {
     pub caps: Caps,
     /// `RLIMIT_*` number, soft, hard, in the units of setrlimit(2). Others are the creator's.
     pub rlimits: Vec<(u32, u64, u64)>,
+    /// Scheduling policy; `None`: the creator's.
+    pub scheduling: Option<Scheduling>,
+    /// Class and level of ioprio_set(2); `None`: the creator's.
+    pub io_priority: Option<i32>,
+    /// Domain of personality(2); `None`: the creator's.
+    pub personality: Option<u32>,
+    /// CPUs, of an exec only.
+    pub affinity: Affinity,
     /// `oom_score_adj` (proc(5)), −999 to 1000; `None`: the creator's.
     pub oom_score_adj: Option<i32>,
     /// Let inner software lower its score to −999.
@@ -257,6 +272,26 @@ pub struct Process {
     pub selinux: Option<String>,
     /// Seccomp program; `None`: no filter.
     pub seccomp: Option<Filter>,
+}
+
+/// Attributes of sched_setattr(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// `SCHED_*` number.
+    pub policy: u32,
+    /// Nice value, −20 to 19.
+    pub nice: i32,
+    /// Priority of a real-time policy, 1 to 99; else 0.
+    pub priority: u32,
+}
+
+/// CPUs by number on which a program that is executed in a container may run. Empty: as the creator, and as the cgroup says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affinity {
+    /// Before it enters the container's cgroups.
+    pub initial: Vec<usize>,
+    /// From then on.
+    pub last: Vec<usize>,
 }
 
 /// Capability sets as bit masks.
@@ -289,6 +324,9 @@ pub struct Filter {
     pub flags: u32,
     /// Instructions: code, jt, jf, k.
     pub program: Vec<(u16, u8, u8, u32)>,
+    /// Who decides about the calls that it leaves to somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
 }
 
 /// Hooks by OCI point.

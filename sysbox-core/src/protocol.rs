@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::host::probe::Probe;
 use crate::idmap::Maps;
 use crate::plan::{Hook, Plan, Process};
+use crate::procfs::{Leaf, Node, NodeState};
 use crate::state::OciState;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,10 @@ pub(crate) enum Work {
     Exec(Box<Exec>),
     /// Have systemd change a container's unit.
     Unit { name: String, change: Change },
+    /// Give a container another monitor.
+    Monitor(Box<Relive>),
+    /// Look at a container's nodes.
+    Look(Box<Look>),
     /// Try what containers need of the host.
     Probe,
     /// Make a user namespace with nobody in it.
@@ -48,13 +53,34 @@ pub(crate) enum Change {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Exec {
-    pub(crate) id: String,
+    /// The container's.
+    pub(crate) state: OciState,
     pub(crate) process: Process,
     /// Cgroups of the container, and its init, which tells where in them an exec belongs.
     pub(crate) cgroup: cgroup::Paths,
     pub(crate) init: i32,
     /// Host IDs of the container's root.
     pub(crate) root: (u32, u32),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Relive {
+    /// The container's live nodes.
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) cgroups: cgroup::Paths,
+    /// Pid of its init.
+    pub(crate) init: i32,
+    /// Host IDs of the container's root.
+    pub(crate) root: (u32, u32),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Look {
+    pub(crate) nodes: Vec<Node>,
+    /// Pid of the container's init.
+    pub(crate) init: i32,
+    /// Its monitor answers.
+    pub(crate) serves: bool,
 }
 
 /// What a descriptor is for.
@@ -72,6 +98,10 @@ pub(crate) enum Fd {
     Lock,
     /// The container's init.
     Init,
+    /// Where a monitor is asked whether it answers.
+    Control,
+    /// A connected socket that takes the listener of the seccomp filter.
+    Agent,
 }
 
 /// Stage to caller.
@@ -79,6 +109,10 @@ pub(crate) enum Fd {
 pub(crate) enum Reply {
     /// init exists: its pid on the host. Its pidfd comes along.
     Cloned(i32),
+    /// The container's monitor serves: its pid on the host.
+    Monitor(i32),
+    /// What [`Work::Look`] has found.
+    Nodes(Vec<NodeState>),
     /// All done; for an exec, the program's pid on the host, and its pidfd comes along.
     Done(Option<i32>),
     /// What was found.
@@ -91,8 +125,8 @@ pub(crate) enum Reply {
 pub(crate) enum ToInit {
     /// ID maps are written.
     Mapped,
-    /// The root and all locked mounts are in place.
-    Rooted,
+    /// The root and all locked mounts are in place. Files of live nodes come along: their places in the list of nodes.
+    Rooted(Vec<usize>),
 }
 
 /// init to stage.

@@ -7,7 +7,7 @@ mod sealed;
 mod spawn;
 
 use crate::cgroup::Manager;
-use crate::container::Container;
+use crate::container::{monitor, Container};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::exclusive;
 use crate::host::probe::Probe;
@@ -19,9 +19,10 @@ use crate::limit::Limit;
 use crate::namespace::Join;
 use crate::plan::build::check_id;
 use crate::plan::{self, Plan, What};
+use crate::procfs::Nodes;
 use crate::protocol::{Change, Fd, Reply, Work};
 use crate::spec::Spec;
-use crate::state::{Found, Init, Record, StateDir};
+use crate::state::{Found, Init, Record, StateDir, MONITOR_SOCKET};
 use crate::sys::pidfd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -39,6 +40,7 @@ pub struct Runtime {
     subid: SubidConfig,
     subid_dir: PathBuf,
     cgroups: Manager,
+    nodes: Nodes,
 }
 
 /// Where the stage program is.
@@ -116,6 +118,7 @@ impl Runtime {
             subid: SubidConfig::default(),
             subid_dir: DEFAULT_DIR.into(),
             cgroups: Manager::default(),
+            nodes: Nodes::default(),
         }
     }
 
@@ -141,6 +144,17 @@ impl Runtime {
         self
     }
 
+    /// Gives new containers other nodes of /proc and /sys than [`Nodes::default`].
+    #[must_use]
+    pub fn nodes(mut self, nodes: Nodes) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    pub(crate) fn table(&self) -> &Nodes {
+        &self.nodes
+    }
+
     /// The state directory.
     pub fn root(&self) -> &Path {
         &self.root
@@ -155,9 +169,9 @@ impl Runtime {
         let facts = self.facts(spec, bundle)?;
         let maps = match plan::given_maps(spec, &facts)? {
             Some(m) => m,
-            None => self.pool()?.preview()?,
+            None => self.pool_for(spec)?.preview()?,
         };
-        plan::build::plan(id, spec, bundle, &facts, maps)
+        plan::build::plan(id, spec, bundle, &facts, maps, &self.nodes)
     }
 
     fn facts(&self, spec: &Spec, bundle: &Path) -> Result<Facts> {
@@ -167,6 +181,12 @@ impl Runtime {
 
     fn pool(&self) -> Result<Pool> {
         Pool::open(&self.subid_dir, self.subid.clone())
+    }
+
+    /// The same, with ranges of the size that a configuration asks for.
+    fn pool_for(&self, spec: &Spec) -> Result<Pool> {
+        let size = plan::requested_ids(spec)?.unwrap_or(self.subid.size);
+        Pool::open(&self.subid_dir, SubidConfig { size, ..self.subid.clone() })
     }
 
     /// Makes a container named `id` whose program waits for [`Container::start`].
@@ -234,7 +254,7 @@ impl Runtime {
         let has_console = fds.iter().any(|(fd, _)| *fd == Fd::Console);
         let facts = self.facts(spec, bundle)?;
         let maps = self.maps(dir, spec, &facts)?;
-        let plan = plan::build::plan(id, spec, bundle, &facts, maps)?;
+        let plan = plan::build::plan(id, spec, bundle, &facts, maps, &self.nodes)?;
         for note in &plan.notes {
             tracing::debug!(id, "{note}");
         }
@@ -249,8 +269,10 @@ impl Runtime {
         let record = record(&plan, spec, bundle)?;
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
-        let listener = listen(dir)?;
-        fds.push((Fd::Listener, listener));
+        fds.push((Fd::Listener, listen(dir, "init.sock")?));
+        if !record.live.is_empty() {
+            fds.push((Fd::Control, listen(dir, MONITOR_SOCKET)?));
+        }
         limit.check()?;
         let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
         let (born, result) = follow(&mut stage, dir, limit);
@@ -279,12 +301,13 @@ impl Runtime {
         match plan::given_maps(spec, facts)? {
             Some(maps) if joins(spec) => self.pool()?.share(&owner, &maps).map(|()| maps),
             Some(maps) => self.pool()?.enter(&owner, &maps).map(|()| maps),
-            None => self.pool()?.allocate(&owner),
+            None => self.pool_for(spec)?.allocate(&owner),
         }
     }
 
     /// Takes away everything a container has on the host, as far as it can be found. Its processes are killed.
     pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
+        monitor::end(dir);
         match dir.claimed() {
             Ok(Some(ours)) => {
                 ours.kill_all()?;
@@ -393,6 +416,11 @@ fn follow(stage: &mut Spawned, dir: &StateDir, limit: &Limit) -> (Option<(Option
                     break Err(e);
                 }
             }
+            Ok((Reply::Monitor(pid), _)) => {
+                if let Some(Err(e)) = Init::of(pid).map(|m| dir.save_monitor(&m)) {
+                    break Err(e);
+                }
+            }
             Ok((Reply::Failed(e), _)) => break Err(stage.outcome(e)),
             Ok((_, _)) => break stage.over().and_then(|()| dir.finish()),
             Err(e) => break Err(e),
@@ -414,6 +442,7 @@ fn record(plan: &Plan, spec: &Spec, bundle: &Path) -> Result<Record> {
         restacked: plan.root.overlay.is_some() && plan.root.idmap,
         inner_data: inner_data(plan),
         cgroup: plan.cgroup.paths(),
+        live: plan.nodes.iter().filter(|n| n.live().is_some()).cloned().collect(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     })
@@ -429,10 +458,11 @@ fn inner_data(plan: &Plan) -> Option<InnerData> {
     Some(InnerData { upper: upper.dir.clone(), dirs })
 }
 
-/// The socket on which init waits. Bound by way of the directory's descriptor: a path may be longer than a socket's name.
-fn listen(dir: &StateDir) -> Result<OwnedFd> {
+/// A socket on which init or the monitor waits. Bound by way of the directory's descriptor: a path may be longer than a socket's
+/// name.
+pub(crate) fn listen(dir: &StateDir, name: &str) -> Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let handle = std::fs::File::open(dir.path()).op_at("open", dir.path())?;
-    let path = format!("/proc/self/fd/{}/init.sock", handle.as_raw_fd());
-    UnixListener::bind(path).op_at("bind", dir.unfinished_socket()).map(Into::into)
+    let path = format!("/proc/self/fd/{}/{name}", handle.as_raw_fd());
+    UnixListener::bind(path).op_at("bind", dir.path().join(name)).map(Into::into)
 }

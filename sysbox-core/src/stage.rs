@@ -3,6 +3,7 @@
 //! It gets one request over the socket that is its descriptor 0, applies it and answers. What it did is learnt from that
 //! socket, never from its wait status.
 
+mod agent;
 mod birth;
 mod copy;
 mod create;
@@ -10,6 +11,7 @@ mod exec;
 mod hooks;
 mod init;
 mod launch;
+mod monitor;
 mod names;
 mod nsfs;
 mod overlay;
@@ -97,6 +99,8 @@ fn work(channel: &Channel) -> Result<()> {
         Work::Unit { name, change } => {
             unit::change(&name, &change).and_then(|()| channel.send(&Reply::Done(None), &[]))
         }
+        Work::Monitor(work) => monitor::restart(channel, &work, fds),
+        Work::Look(look) => monitor::look(channel, &look, fds),
         Work::Probe => channel.send(&Reply::Probed(probe()), &[]),
         Work::Userns(maps) => userns::make(&maps).and_then(|fd| channel.send(&Reply::Done(None), &[fd.as_fd()])),
         Work::Hooks { hooks, state, point } => {

@@ -6,12 +6,17 @@ use crate::idmap::Maps;
 use crate::inner_data::InnerData;
 use crate::limit::Limit;
 use crate::plan::Hook;
+use crate::procfs::Leaf;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Holds the [`Claim`] on the cgroups that were made for this container.
 pub(crate) const CLAIM: &str = "cgroups-made";
+
+/// Who the container's monitor is, and where it is asked whether it answers.
+pub(crate) const MONITOR: &str = "monitor.json";
+pub(crate) const MONITOR_SOCKET: &str = "monitor.sock";
 
 /// A stage that lost its caller needs moments; one that makes a container, seconds at most.
 const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -82,6 +87,9 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) inner_data: Option<InnerData>,
     pub(crate) cgroup: cgroup::Paths,
+    /// Live nodes: those that a monitor serves.
+    #[serde(default)]
+    pub(crate) live: Vec<Leaf>,
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
 }
@@ -102,6 +110,11 @@ impl Init {
     /// It exists, if only as a zombie.
     pub(crate) fn exists(&self) -> bool {
         proc_stat(self.pid).is_some_and(|(_, start)| start == self.start_time)
+    }
+
+    /// It has been stopped by a signal, or is being traced.
+    pub(crate) fn stopped(&self) -> bool {
+        proc_stat(self.pid).is_some_and(|(state, start)| start == self.start_time && matches!(state, 'T' | 't'))
     }
 
     /// It exists and is not a zombie.
@@ -281,6 +294,15 @@ impl StateDir {
 
     pub(crate) fn save_init(&self, init: &Init) -> Result<()> {
         self.write("init.json", &encode(init)?)
+    }
+
+    pub(crate) fn save_monitor(&self, monitor: &Init) -> Result<()> {
+        self.write(MONITOR, &encode(monitor)?)
+    }
+
+    /// The container's monitor, if it has had one; a damaged file reads as none.
+    pub(crate) fn monitor(&self) -> Option<Init> {
+        self.read(MONITOR).ok().flatten()
     }
 
     /// What is known of the container. Damage is no error here: what is left must do to take the container away.

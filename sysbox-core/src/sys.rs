@@ -15,4 +15,5 @@ pub(crate) mod nftables;
 pub(crate) mod ns;
 pub(crate) mod pidfd;
 pub(crate) mod pty;
+pub(crate) mod sched;
 pub(crate) mod seccomp;

@@ -20,6 +20,7 @@ struct Counts {
     ids: usize,
     children: usize,
     states: usize,
+    monitors: usize,
 }
 
 fn counts(lab: &Lab) -> Counts {
@@ -43,13 +44,15 @@ fn counts(lab: &Lab) -> Counts {
             .filter(|e| parent(&e.path()).as_ref() == Some(&me))
             .count(),
         states: entries(&state),
+        monitors: lab.monitors().len(),
     }
 }
 
 #[test]
 fn two_hundred_containers_from_eight_threads_leave_nothing() {
     let Some(lab) = Lab::new("two_hundred_containers_from_eight_threads_leave_nothing") else { return };
-    let doc = lab.doc("sleep 100");
+    let mut doc = lab.doc("sleep 100");
+    doc["linux"]["resources"] = json!({ "memory": { "limit": 64 << 20 } });
     // The first makes what stays: the state directory and the lab's cgroup.
     drop(lab.start(&doc));
     let before = counts(&lab);

@@ -76,12 +76,16 @@ fn delete_leaves_nothing_of_a_creation_that_was_cut_short() {
     let Some(lab) = Lab::new("delete_leaves_nothing_of_a_creation_that_was_cut_short") else { return };
     let mut doc = lab.doc("sleep 100");
     doc["linux"]["cgroupsPath"] = serde_json::json!(format!("/sysbox-test-crash-{}/crash", std::process::id()));
+    // With a monitor.
+    doc["linux"]["resources"] = serde_json::json!({ "memory": { "limit": 64 << 20 } });
     std::fs::write(lab.path("crash.json"), doc.to_string()).unwrap();
     let mut reached = BTreeMap::new();
     for step in 0..90 {
         *reached.entry(kill_after(&lab, Duration::from_micros(step * 400))).or_insert(0) += 1;
     }
     poll_until("no stage and no init is left", || strays(&lab).is_empty());
+    let cgroup = format!("sysbox-test-crash-{}", std::process::id());
+    poll_until("no monitor is left", || common::monitors(&cgroup).is_empty());
     // If it was never hit in the middle, the test has shown nothing.
     assert!(reached.get("creating").is_some_and(|n| *n > 2), "{reached:?}");
     for h in sysbox_core::cgroup::Layout::detect().unwrap().hierarchies {

@@ -58,6 +58,29 @@ fn an_owner_the_container_does_not_have_is_nobody() {
 }
 
 #[test]
+fn a_container_gets_as_many_ids_as_it_asks_for() {
+    let Some(lab) = Lab::new("a_container_gets_as_many_ids_as_it_asks_for") else { return };
+    let mut doc = lab.system().to_json();
+    doc["annotations"] = json!({ "sysbox.ids": "200000" });
+    let c = lab.start(&doc);
+    let counts = "for m in uid gid; do tr -s ' ' </proc/self/${m}_map | cut -d' ' -f4; done";
+    assert_eq!(c.sh(counts).ok(), "200000\n200000");
+    c.sh("touch /tmp/f && chown 199999:199999 /tmp/f && test $(stat -c %u:%g /tmp/f) = 199999:199999").ok();
+    c.sh("chown 200000 /tmp/f").fails("Invalid argument");
+    let own = c.maps().unwrap().clone();
+    // The next one's range begins behind it, whatever its size.
+    let other = lab.start(&lab.system().to_json());
+    let (end, next) = (own.root().0 + 200_000, other.maps().unwrap().root().0);
+    assert!(next >= end || next + 65536 <= own.root().0, "{own:?} {next}");
+    assert_eq!(other.sh(counts).ok(), "65536\n65536");
+    doc["annotations"]["sysbox.ids"] = json!("65535");
+    let e = lab.try_create(&doc, Stdio::default()).err().unwrap();
+    assert!(e.kind() == Kind::InvalidConfig && e.to_string().contains("sysbox.ids"), "{e}");
+    doc["annotations"]["sysbox.ids"] = json!("4294967295");
+    assert_eq!(lab.try_create(&doc, Stdio::default()).err().unwrap().kind(), Kind::Exhausted);
+}
+
+#[test]
 fn maps_of_the_configuration_take_no_ids_of_another_container() {
     let Some(lab) = Lab::new("maps_of_the_configuration_take_no_ids_of_another_container") else { return };
     let with_map = |first: u32| {
@@ -119,7 +142,21 @@ fn a_bind_of_a_tree_brings_the_mounts_below_it() {
     c.sh("touch '/rw/sub dir/new'").ok();
     assert_eq!(std::fs::metadata(sub.join("new")).unwrap().uid(), 0);
     c.sh("umount '/rw/sub dir'").fails("Invalid argument");
+    // Read-only is what lies below as well; in config.json `ro` is about the bind alone, as with mount(8).
+    for (script, why) in [
+        ("touch /ro/new", "Read-only"),
+        ("touch '/ro/sub dir/new2'", "Read-only"),
+        ("mount -o remount,rw,bind '/ro/sub dir'", "denied"),
+        ("unshare -Urm mount -o remount,rw,bind '/ro/sub dir'", "denied"),
+    ] {
+        c.sh(script).fails(why);
+    }
+    let mut doc = lab.system().to_json();
+    doc["mounts"] =
+        json!([{ "destination": "/ro", "source": lab.path("data"), "type": "bind", "options": ["rbind", "ro"] }]);
+    let c = lab.start(&doc);
     c.sh("touch /ro/new").fails("Read-only");
+    c.sh("touch '/ro/sub dir/new3'").ok();
 }
 
 #[test]

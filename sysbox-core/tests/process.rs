@@ -134,6 +134,59 @@ fn limits_above_the_callers_own() {
 }
 
 #[test]
+fn scheduling_and_personality() {
+    let Some(lab) = Lab::new("scheduling_and_personality") else { return };
+    // Nice value and policy, see proc(5).
+    let script = "cut -d' ' -f19,41 /proc/self/stat; ionice; uname -m";
+    let mut doc = lab.doc(script);
+    doc["linux"]["personality"] = json!({ "domain": "LINUX" });
+    let plain = lab.run(&doc).ok();
+    assert!(plain.starts_with("0 0\nnone") && plain.ends_with("64"), "{plain}");
+    doc["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": -3 });
+    doc["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
+    doc["linux"]["personality"] = json!({ "domain": "LINUX32" });
+    let said = lab.run(&doc).ok();
+    let machine = if cfg!(target_arch = "x86_64") { "i686" } else { "armv8l" };
+    assert_eq!(said, format!("-3 3\nbest-effort: prio 6\n{machine}"));
+    // An exec has what its own process says, and the personality of the container.
+    doc["process"]["args"] = json!(["sleep", "1000"]);
+    let c = lab.start(&doc);
+    let exec = |more: Value| {
+        let mut process = json!({ "args": ["sh", "-c", script] });
+        process.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        c.exec(&process).map(|out| out.ok())
+    };
+    let idle = json!({ "scheduler": { "policy": "SCHED_IDLE" }, "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 0 } });
+    assert_eq!(exec(idle).unwrap(), format!("0 5\nidle\n{machine}"));
+    let bad = json!({ "scheduler": { "policy": "SCHED_OTHER", "nice": 20 } });
+    assert_eq!(exec(bad).unwrap_err().kind(), Kind::InvalidConfig);
+}
+
+#[test]
+fn cpus_of_an_exec() {
+    let name = "cpus_of_an_exec";
+    let Some(lab) = Lab::new(name) else { return };
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = own.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned();
+    let last = allowed.rsplit([',', '-']).next().unwrap();
+    if last == allowed {
+        eprintln!("SKIP {name}: one CPU");
+        return;
+    }
+    let c = lab.start(&lab.system().to_json());
+    let runs_on = |affinity: Value| {
+        let args = ["sed", "-n", "s/^Cpus_allowed_list:\t//p", "/proc/self/status"];
+        c.exec(&json!({ "args": args, "execCPUAffinity": affinity }))
+    };
+    assert_eq!(runs_on(json!({})).unwrap().ok(), allowed);
+    assert_eq!(runs_on(json!({ "final": last })).unwrap().ok(), last);
+    assert_eq!(runs_on(json!({ "initial": last, "final": allowed })).unwrap().ok(), allowed);
+    let absent = runs_on(json!({ "final": "1023" })).unwrap_err();
+    assert!(absent.to_string().contains("process.execCPUAffinity.final"), "{absent}");
+    assert_eq!(runs_on(json!({ "initial": "1024" })).unwrap_err().kind(), Kind::InvalidConfig);
+}
+
+#[test]
 fn settings_of_its_namespaces() {
     let Some(lab) = Lab::new("settings_of_its_namespaces") else { return };
     let mut doc =
@@ -170,6 +223,9 @@ fn its_clock_starts_with_it() {
     let host = seconds(std::fs::read_to_string("/proc/uptime").unwrap());
     assert!(host > uptime, "{host} {uptime}");
     assert!(uptime <= 2 + begin.elapsed().as_secs(), "up for {uptime} s");
+    // In hundredths of a second: its first process is not older than its clock.
+    let started: u64 = c.sh("awk '{print $22}' /proc/1/stat").ok().parse().unwrap();
+    assert!(started < 1000, "{started}");
     let mut doc = lab.doc("cat /proc/uptime");
     doc["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1_000_000 }, "monotonic": { "secs": 500 } });
     let shifted = seconds(lab.run(&doc).ok());

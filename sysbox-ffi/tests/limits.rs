@@ -5,7 +5,7 @@ mod common;
 
 use common::abi::status::{SYSBOX_ERR_CANCELED, SYSBOX_ERR_TIMED_OUT};
 use common::abi::{ms, Abi, Handle, Limit, Res};
-use common::{children, descriptors, library, Lab};
+use common::{children, descriptors, helpers, library, Lab};
 use serde_json::{json, Value};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -62,6 +62,7 @@ impl Bench {
             String::from_utf8_lossy(&line).contains(&self.nap())
         });
         assert_eq!(asleep.count(), 0, "{when}: a hook runs");
+        assert_eq!(helpers(), Vec::<String>::new(), "{when}: stages or monitors run");
         assert_eq!((children(), descriptors() - self.own.get()), self.before, "{when}: children and descriptors");
     }
 

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
 /// Makes system containers: containers that run Docker, systemd or Kubernetes inside, unprivileged outside.
 #[derive(Debug, Parser)]
@@ -128,6 +128,15 @@ pub(crate) enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// List a container's own files in /proc and /sys: what they are, what they hold, where that comes from
+    Nodes {
+        id: String,
+        #[arg(long, short, value_enum, default_value = "table")]
+        format: Format,
+        /// Put another monitor in the place of one that is stuck or dead, first
+        #[arg(long)]
+        repair: bool,
     },
     /// Find out what this host offers
     Check,

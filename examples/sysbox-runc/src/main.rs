@@ -11,6 +11,7 @@ mod foreground;
 mod lifecycle;
 mod list;
 mod log;
+mod nodes;
 mod terminal;
 
 use args::{Cli, Command};
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> sysbox_core::Result<u8> {
         Command::Spec { bundle } => documents::spec(&bundle),
         Command::Features => documents::features(),
         Command::Plan { bundle, id, json } => documents::plan(&runtime, &bundle, &id, json),
+        Command::Nodes { id, format, repair } => nodes::nodes(&runtime, &id, format, repair),
         Command::Check => check::check(),
     }
 }

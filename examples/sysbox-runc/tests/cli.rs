@@ -301,6 +301,66 @@ fn global_flags_and_documents() {
     lab.assert_nothing_left();
 }
 
+/// What engines go by: Docker's read-only volumes are read-only with what lies below if `rro` is known.
+#[test]
+fn features_are_what_plans_know() {
+    let Some(lab) = Lab::new("features_are_what_plans_know", "busybox") else { return };
+    let features = json(&lab.run(&["features"]).ok().out);
+    let bundle = lab.bundle("b", &["true"]);
+    let plain = bundle.config();
+    let mount = |fstype: &str, options: &[&str]| {
+        bundle.write(&plain);
+        bundle.edit(|c| {
+            let m = json!({ "destination": "/m", "type": fstype, "source": "/var", "options": options });
+            c["mounts"].as_array_mut().unwrap().push(m);
+        });
+        let plan = json(&lab.run(&["plan", "--json", "--bundle", bundle.path()]).ok().out);
+        let all = ["locked", "attached"].map(|set| plan[set].as_array().unwrap().clone()).concat();
+        all.into_iter().find(|m| m["target"] == "/m").unwrap()
+    };
+    let options = words(&features["mountOptions"]);
+    for known in ["bind", "rbind", "ro", "rro", "rw", "rslave", "tmpcopyup"] {
+        assert!(options.contains(&known), "{known}");
+    }
+    for option in options {
+        match option {
+            "bind" | "rbind" => assert_eq!(mount("none", &[option])["what"]["Bind"]["recursive"], option == "rbind"),
+            // About superblocks, or the default: taken, and of no effect.
+            "async" | "defaults" | "dirsync" | "idmap" | "iversion" | "lazytime" | "loud" | "mand" | "noiversion"
+            | "nolazytime" | "nomand" | "norelatime" | "relatime" | "ridmap" | "rrelatime" | "silent" | "sync" => {
+                assert_eq!(mount("tmpfs", &[option]), mount("tmpfs", &[]), "{option}");
+            }
+            // Data of the file system is what nobody knows.
+            _ => {
+                let with = mount("tmpfs", &[option]);
+                assert_ne!(with, mount("tmpfs", &[]), "{option}");
+                assert_eq!(with["what"]["Fs"]["options"], json!([]), "{option}");
+            }
+        }
+    }
+    let seccomp = &features["linux"]["seccomp"];
+    let rule = |action: &str| json!({ "names": ["mkdir"], "action": action });
+    bundle.write(&plain);
+    bundle.edit(|c| {
+        let compared = words(&seccomp["operators"]).into_iter().map(|op| {
+            let args = json!([{ "index": 0, "value": 1, "valueTwo": 1, "op": op }]);
+            json!({ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "args": args })
+        });
+        c["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": seccomp["archs"],
+            "flags": seccomp["supportedFlags"],
+            "listenerPath": "/run/agent.sock",
+            "syscalls": words(&seccomp["actions"]).into_iter().map(rule).chain(compared).collect::<Vec<_>>(),
+        });
+    });
+    let plan = lab.run(&["plan", "--bundle", bundle.path()]).ok().out;
+    assert!(plan.contains("/run/agent.sock"), "{plan}");
+    let mut given = words(&features["linux"]["namespaces"]);
+    given.sort_unstable();
+    assert_eq!(given, ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"]);
+}
+
 #[test]
 fn update_changes_limits() {
     let Some(lab) = Lab::new("update_changes_limits", "busybox") else { return };

@@ -89,6 +89,24 @@ fn images_inside_survive_restarts_and_commits() {
 }
 
 #[test]
+fn the_data_root_that_an_image_configures() {
+    let Some(engine) = Engine::shared("the_data_root_that_an_image_configures") else { return };
+    engine.image("docker-bookworm");
+    let script = r#"mkdir -p /etc/docker && echo '{"data-root": "/srv/engine"}' >/etc/docker/daemon.json"#;
+    engine.run(&["--name", "configures", "docker-bookworm", "sh", "-c", script]).ok();
+    engine.docker(&["commit", "configures", "configured"]).ok();
+    engine.docker(&["rm", "configures"]).ok();
+    with_engine(&engine, "configured", "elsewhere", &[]);
+    let script = "docker info --format '{{.Driver}} {{.DockerRootDir}}'; docker import /opt/busybox.tar busybox >/dev/null; docker run --rm busybox echo runs; grep -c ' /var/lib/docker ' /proc/mounts || true";
+    assert_eq!(sh(&engine, "elsewhere", script), "overlay2 /srv/engine\nruns\n0");
+    engine.docker(&["rm", "-f", "elsewhere"]).ok();
+    engine.docker(&["rmi", "configured"]).ok();
+}
+
+/// overlayfs as stat(1) of busybox prints it.
+const OVERLAY: &str = "794c7630";
+
+#[test]
 fn a_volume_is_never_shadowed() {
     let Some(engine) = Engine::shared("a_volume_is_never_shadowed") else { return };
     engine.image("busybox");
@@ -102,11 +120,17 @@ fn a_volume_is_never_shadowed() {
         let seen = engine.run(&["--rm", "-v", &bind, "busybox", "cat", "/var/lib/docker/mine"]).ok();
         assert_eq!(seen.text(), wanted);
     }
+    // Without any, each of these is a real file system.
+    let script = "for d in docker containerd kubelet buildkit containers rancher/k3s rancher/rke2 k0s; do stat -f -c %t /var/lib/$d; done | sort -u; touch /var/lib/rancher/k3s/f && stat -c %u:%g /var/lib/kubelet /var/lib/rancher/k3s/f";
+    let seen = engine.run(&["--rm", "busybox", "sh", "-c", script]).ok();
+    let lines: Vec<&str> = seen.text().lines().collect();
+    assert!(lines.len() == 3 && lines[0] != OVERLAY && lines[1..] == ["0:0", "0:0"], "{lines:?}");
+    assert_eq!(engine.run(&["--rm", "busybox", "stat", "-f", "-c", "%t", "/var/lib"]).ok().text(), OVERLAY);
     // Below one, the volume is there, and the rest is a real file system.
     let bind = format!("{}/docker:/var/lib/docker/volumes", dir.display());
-    let script = "cat /var/lib/docker/volumes/mine; echo; stat -f -c %T /var/lib/docker";
+    let script = "cat /var/lib/docker/volumes/mine; echo; stat -f -c %t /var/lib/docker";
     let seen = engine.run(&["--rm", "-v", &bind, "busybox", "sh", "-c", script]).ok();
-    assert!(seen.text().starts_with("docker\n") && !seen.text().contains("overlay"), "{}", seen.text());
+    assert!(seen.text().starts_with("docker\n") && !seen.text().contains(OVERLAY), "{}", seen.text());
 }
 
 #[test]

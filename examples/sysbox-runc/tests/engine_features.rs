@@ -68,6 +68,7 @@ fn options_have_their_effect() {
         ),
         (&["--cap-drop", "NET_RAW"], "ping -c 1 127.0.0.1 2>&1 | grep -o 'permission denied'", "permission denied"),
         (&["--cap-drop", "CHOWN"], "touch /tmp/f; chown 5 /tmp/f 2>/dev/null || echo no", "no"),
+        (&["--env", "SYSBOX_HONOR_CAPS=TRUE"], "grep CapEff /proc/self/status", "CapEff:\t00000000a80425fb"),
         (&["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1"),
         (&["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj", "500"),
         (&["--entrypoint", "/bin/echo"], "x", "-c x"),
@@ -246,6 +247,11 @@ fn users_by_name_and_files_across_the_two_overlays() {
     sh("test ! -e /came").ok();
     engine.docker(&["cp", file.to_str().unwrap(), &format!("{name}:/came")]).ok();
     assert_eq!(sh("cat /came; stat -c %u:%g /came").ok().text(), "given\n0:0");
+    // The container looks for it again and again, and finds it after the next call of the runtime.
+    let poll = "until test -e /polled; do sleep 0.05; done; cat /polled >/seen";
+    engine.docker(&["exec", "-d", name, "sh", "-c", poll]).ok();
+    engine.docker(&["cp", file.to_str().unwrap(), &format!("{name}:/polled")]).ok();
+    assert!(wait_for(STEP, || sh("cat /seen").out == "given\n"));
     sh("echo changed >/came; echo new >/new").ok();
     let back = engine.path("back");
     engine.docker(&["cp", &format!("{name}:/came"), back.to_str().unwrap()]).ok();

@@ -94,3 +94,25 @@ fn halt_signal_ends_by_sigint() {
         lab.run(&["kill", id, "SIGRTMIN+3"]).ok();
     });
 }
+
+/// systemd-sysctl writes without cutting the file: what is left of a longer value stands on lines of its own.
+#[test]
+fn settings_of_sysctl_d() {
+    let Some((lab, bundle)) = init("settings_of_sysctl_d") else { return };
+    bundle.edit(|c| {
+        c["linux"]["resources"] = serde_json::json!({
+            "memory": {"limit": 256 << 20}, "cpu": {"quota": 150_000, "period": 100_000, "cpus": "0"},
+        });
+    });
+    let id = lab.started("systemd", &bundle);
+    assert_eq!(lab.sh(&id, BOOTED, LONG).ok().text(), "running");
+    let apply = "mkdir -p /run/sysctl.d; printf '%s\\n' kernel.panic=10 vm.overcommit_memory=1 vm.max_map_count=262144 \
+        net.ipv4.ip_forward=1 fs.inotify.max_user_watches=1048576 >/run/sysctl.d/90-test.conf
+        systemctl restart systemd-sysctl && systemctl is-active systemd-sysctl
+        cd /proc/sys; head -qn 1 kernel/panic vm/overcommit_memory vm/max_map_count net/ipv4/ip_forward fs/inotify/max_user_watches";
+    assert_eq!(lab.sh(&id, apply, LONG).ok().text(), "active\n10\n1\n262144\n1\n1048576");
+    let agree = "nproc; free -m | awk '/^Mem/ {print $2}'; grep -c ^processor /proc/cpuinfo";
+    assert_eq!(lab.sh(&id, agree, LONG).ok().text(), "1\n256\n1");
+    lab.run(&["delete", "--force", &id]).ok();
+    lab.assert_nothing_left();
+}

@@ -85,7 +85,7 @@ impl Paths {
     }
 
     /// Any hierarchy would do, since no process can leave the node of any; software inside makes the fewest in these.
-    fn census(&self) -> Option<&Node> {
+    pub(crate) fn census(&self) -> Option<&Node> {
         ["freezer", "devices", "pids"].iter().find_map(|c| self.node(c)).or(self.nodes.first())
     }
 

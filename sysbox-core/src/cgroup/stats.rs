@@ -3,7 +3,7 @@
 //! Read from the container's own node in each hierarchy, whose numbers include all that happens in cgroups below it: inner
 //! containers count. (cgroup-v1/, cgroup-v2.rst: "Core Interface Files" and those of each controller.)
 
-mod parse;
+pub(crate) mod parse;
 
 use super::file::read;
 use super::layout::Version;
@@ -285,15 +285,22 @@ fn pids(node: &Node) -> Result<Option<Pids>> {
     Ok(number(node, "pids.current")?.map(|current| Pids { current, limit }))
 }
 
-/// Which of these count depends on the kernel's age and the devices' schedulers; two of them would count twice.
 fn v1_io(node: &Node) -> Result<Option<Devices>> {
+    v1_io_from(|file| text(node, file))
+}
+
+/// Which of these count depends on the kernel's age and the devices' schedulers; two of them would count twice. `read` gives `None`
+/// for a file that is not there.
+pub(crate) fn v1_io_from<E>(
+    mut read: impl FnMut(&str) -> std::result::Result<Option<String>, E>,
+) -> std::result::Result<Option<Devices>, E> {
     let mut found = None;
     for prefix in ["blkio.throttle", "blkio.bfq", "blkio"] {
-        let Some(bytes) = text(node, &format!("{prefix}.io_service_bytes_recursive"))? else { continue };
+        let Some(bytes) = read(&format!("{prefix}.io_service_bytes_recursive"))? else { continue };
         let devices = found.get_or_insert_with(Devices::new);
         parse::v1_io(devices, &bytes, Counted::Bytes);
         if !devices.is_empty() {
-            let operations = text(node, &format!("{prefix}.io_serviced_recursive"))?.unwrap_or_default();
+            let operations = read(&format!("{prefix}.io_serviced_recursive"))?.unwrap_or_default();
             parse::v1_io(devices, &operations, Counted::Operations);
             break;
         }

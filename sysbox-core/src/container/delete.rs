@@ -1,6 +1,6 @@
 //! Takes a container away.
 
-use super::{Container, DEATH_MS};
+use super::{monitor, Container, DEATH_MS};
 use crate::cgroup::Paths;
 use crate::error::{Error, Kind, Result};
 use crate::limit::Limit;
@@ -87,6 +87,7 @@ impl Container {
         let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
         // With all that it started, and thawed: what is frozen does not die, and init waits for its children's end.
         cgroups.map_or(Ok(()), Paths::kill_all)?;
+        monitor::end(&self.dir);
         let patience = limit.clone().at_most(Duration::from_millis(DEATH_MS.unsigned_abs().into()));
         if patience.wait_readable(pidfd.as_fd()).is_err() {
             limit.check()?;

@@ -62,8 +62,9 @@ impl Container {
         let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
         self.expect_fit()?;
         self.refresh_root();
+        self.mend_monitor();
         let exec = Exec {
-            id: self.id.clone(),
+            state: self.state(),
             process,
             cgroup: record.cgroup.clone(),
             init: init.pid,

@@ -47,8 +47,8 @@ pub fn probe() -> Vec<Probe> {
         exit_status(),
         oom(),
         subids(),
-        device("/dev/fuse", "FUSE"),
-        device("/dev/net/tun", "TUN"),
+        device("/dev/fuse", "FUSE does not work inside, and /proc shows the host's figures where limits differ"),
+        device("/dev/net/tun", "TUN does not work inside"),
     ]);
     out
 }
@@ -204,10 +204,9 @@ fn subids() -> Probe {
     }
 }
 
-fn device(path: &str, what: &str) -> Probe {
-    let name = if what == "FUSE" { "/dev/fuse" } else { "/dev/net/tun" };
+fn device(path: &'static str, cost: &str) -> Probe {
     match File::open(path) {
-        Ok(_) => works(name, "can be opened"),
-        Err(e) => lacks(name, Verdict::Limited, e.to_string(), &format!("{what} does not work inside")),
+        Ok(_) => works(path, "can be opened"),
+        Err(e) => lacks(path, Verdict::Limited, e.to_string(), cost),
     }
 }

@@ -1,23 +1,24 @@
 //! From a configuration and facts to a [`Plan`]: pure, no privilege, no look at the host.
 
-use super::{check, devices, mounts, options, process, settings, Hook, Hooks, Plan, RootFs, TimeOffsets};
+use super::{check, devices, mounts, nodes, options, process, settings, Hook, Hooks, Plan, RootFs, TimeOffsets};
 use crate::cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::host::{Facts, FileKind};
 use crate::idmap::Maps;
 use crate::mount::Propagation;
 use crate::namespace::Join;
+use crate::procfs::Nodes;
 use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 
 /// Plans a system container named `id`. Relative paths in the configuration are relative to `bundle`. `maps` are those of
-/// [`super::given_maps`], or else of the pool. The same input gives the same plan.
+/// [`super::given_maps`], or else of the pool. `table` holds the nodes that there are. The same input gives the same plan.
 ///
 /// # Errors
 /// [`Kind::InvalidConfig`] for a malformed or contradictory configuration, [`Kind::Refused`] for a request that breaks
 /// isolation, [`Kind::Unsupported`] for what this library or host cannot do; each names the field.
-pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> Result<Plan> {
+pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps, table: &Nodes) -> Result<Plan> {
     check_id(id)?;
     // Judges the whole configuration first.
     if check::given_maps(spec, facts)?.is_some_and(|given| given != maps) {
@@ -31,6 +32,8 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
     let systemd = is_systemd(facts.program.as_deref());
     let sets = mounts::plan(spec, bundle, facts, &maps, &settings, systemd, &mut notes)?;
     let resources = linux.resources().clone().unwrap_or_default();
+    let all_mounts = sets.locked.iter().chain(&sets.attached);
+    let nodes = nodes::plan(table, &settings, &resources, facts, all_mounts, &mut notes)?;
     let devices = device_rules(&resources)?;
     let cx = process::Context {
         spec: oci,
@@ -56,6 +59,7 @@ pub fn plan(id: &str, spec: &Spec, bundle: &Path, facts: &Facts, maps: Maps) -> 
         root: root(spec, bundle, facts, &maps)?,
         locked: sets.locked,
         attached: sets.attached,
+        nodes,
         exclusive: sets.exclusive,
         hostname: name(oci.hostname().as_deref(), "hostname")?.filter(|_| own_name),
         domainname: domainname.filter(|_| own_name),

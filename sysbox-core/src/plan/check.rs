@@ -76,7 +76,7 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
     let linux = oci.linux().as_ref().ok_or_else(|| Error::invalid("config.json has no \"linux\" section"))?;
     check_namespaces(linux)?;
     check_privileged(linux)?;
-    check_unsupported(oci, linux)
+    check_unsupported(linux)
 }
 
 fn check_version(version: &str) -> Result<()> {
@@ -156,21 +156,12 @@ fn check_privileged(linux: &oci::Linux) -> Result<()> {
     }
 }
 
-fn check_unsupported(oci: &oci::Spec, linux: &oci::Linux) -> Result<()> {
-    let process = oci.process().as_ref();
+fn check_unsupported(linux: &oci::Linux) -> Result<()> {
     let fields = [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
-        (
-            "linux.personality",
-            linux.personality().as_ref().is_some_and(|p| p.domain() != oci::LinuxPersonalityDomain::PerLinux),
-        ),
-        ("linux.seccomp.listenerPath", linux.seccomp().as_ref().is_some_and(|s| s.listener_path().is_some())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
-        ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
-        ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),
-        ("process.execCPUAffinity", process.is_some_and(|p| p.exec_cpu_affinity().is_some())),
     ];
     match fields.iter().find(|(_, set)| *set) {
         Some((name, _)) => Err(Error::new(Kind::Unsupported, format!("{name} is not supported")).hint("remove it")),

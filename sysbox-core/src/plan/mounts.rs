@@ -91,7 +91,7 @@ pub(super) fn plan(
     let protected = protected(linux, notes)?;
     divide(first.into_iter().chain(wanted).chain(late).collect(), &protected, maps, &mut sets, notes)?;
     sets.locked.extend(protected);
-    attached_defaults(&mut sets, own, &facts.cgroups, systemd);
+    attached_defaults(&mut sets, own, &facts.cgroups);
     Ok(sets)
 }
 
@@ -309,7 +309,7 @@ fn outside(option: &str, maps: &Maps) -> Result<String> {
         .ok_or_else(|| Error::invalid(format!("mount option {option}: the ID is outside the container's maps")))
 }
 
-fn attached_defaults(sets: &mut Sets, own: Own, cgroups: &Layout, systemd: bool) {
+fn attached_defaults(sets: &mut Sets, own: Own, cgroups: &Layout) {
     let bound = |p: &str| sets.locked.iter().any(|m| m.target.starts_with(p));
     let mut base = Vec::new();
     let pts =
@@ -319,15 +319,6 @@ fn attached_defaults(sets: &mut Sets, own: Own, cgroups: &Layout, systemd: bool)
         base.push(with(at("/dev/mqueue", fs_what("mqueue", None, Vec::new(), false)), HARDENED));
     }
     base.extend(cgroup_mounts(cgroups));
-    if systemd {
-        for dir in ["debug", "tracing", "security", "config"] {
-            let target = format!("/sys/kernel/{dir}");
-            let why = "systemd would try, and fail, to mount what is missing here";
-            if !bound(&target) {
-                base.push(fs(&target, "tmpfs", "mode=755,nr_inodes=1", HARDENED | Attrs::RDONLY, why));
-            }
-        }
-    }
     base.append(&mut sets.attached);
     sets.attached = base;
 }

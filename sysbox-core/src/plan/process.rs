@@ -1,8 +1,8 @@
 //! The program: its identity, limits, capabilities and system call filter.
 
 use super::settings::{settings, Settings};
-use super::{capabilities, Filter, Process};
-use crate::error::{Error, Kind, Result};
+use super::{capabilities, priority, Filter, Process};
+use crate::error::{Error, Result};
 use crate::idmap::Maps;
 use crate::{mount, seccomp};
 use oci_spec::runtime as oci;
@@ -29,8 +29,8 @@ pub(super) struct Context<'a> {
 /// A process of the container that `spec` describes, planned for exec: the same rules as for the first one. Pure.
 ///
 /// # Errors
-/// [`Kind::InvalidConfig`] if the process is malformed or its user is not mapped; [`Kind::Unsupported`] if the profile cannot be
-/// compiled here. The message names the field.
+/// [`Kind::InvalidConfig`](crate::Kind::InvalidConfig) if the process is malformed or its user is not mapped;
+/// [`Kind::Unsupported`](crate::Kind::Unsupported) if the profile cannot be compiled here. The message names the field.
 pub fn process_for_exec(p: &oci::Process, maps: &Maps, spec: &oci::Spec) -> Result<Process> {
     let mut notes = Vec::new();
     let mut with = spec.clone();
@@ -86,6 +86,10 @@ pub(super) fn plan(p: &oci::Process, cx: &Context<'_>, notes: &mut Vec<String>) 
         no_new_privs: p.no_new_privileges().unwrap_or(false),
         caps: capabilities::caps(p.capabilities().as_ref(), cx.settings.honor_caps, cx.spec),
         rlimits: rlimits(p.rlimits().as_deref().unwrap_or_default())?,
+        scheduling: priority::scheduling(p.scheduler().as_ref())?,
+        io_priority: priority::io_priority(p.io_priority().as_ref())?,
+        personality: priority::personality(cx.spec.linux().as_ref().and_then(|l| l.personality().as_ref()))?,
+        affinity: priority::affinity(p.exec_cpu_affinity().as_ref())?,
         oom_score_adj: oom(p.oom_score_adj())?,
         oom_floor: (cx.memory_limited || cx.settings.oom_floor) && cx.can_lower_oom,
         apparmor,
@@ -123,15 +127,11 @@ fn filter(spec: Option<&oci::LinuxSeccomp>) -> Result<(Option<Filter>, Vec<Strin
     let Some(spec) = spec else { return Ok((None, Vec::new())) };
     let profile = seccomp::Profile::try_from(spec).map_err(|e| e.within("linux.seccomp"))?;
     let (profile, notes) = seccomp::open_for_system_container(profile);
-    if profile.needs_listener() {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "linux.seccomp: SCMP_ACT_NOTIFY needs a listener, which is not supported",
-        ));
-    }
     let insns = seccomp::compile(&profile).map_err(|e| e.within("linux.seccomp"))?;
     let program = insns.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect();
-    Ok((Some(Filter { flags: profile.filter_flags(), program }), notes))
+    let flags = profile.filter_flags();
+    let listener = profile.needs_listener().then_some(profile.listener).flatten();
+    Ok((Some(Filter { flags, program, listener }), notes))
 }
 
 fn rlimits(list: &[oci::PosixRlimit]) -> Result<Vec<(u32, u64, u64)>> {

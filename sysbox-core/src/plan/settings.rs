@@ -5,7 +5,9 @@
 //! container less, or concern it alone.
 
 use crate::error::{Error, Kind, Result};
+use crate::idmap::USABLE_IDS;
 use crate::mount::normalize;
+use crate::spec::Spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 
@@ -21,12 +23,22 @@ pub const SKIP_UID_SHIFT: &str = "sysbox.skip-uid-shift";
 /// Destinations of binds of sockets, separated by commas, that are ID-mapped: container root may do there what host root may.
 pub const MAP_SOCKETS: &str = "sysbox.map-sockets";
 
+/// How many user and group IDs the container gets from the pool, 65536 or more: for user namespaces inside that need IDs beside
+/// those of the container's own system.
+pub const IDS: &str = "sysbox.ids";
+
+/// Which nodes of /proc and /sys are the container's own ([`crate::procfs`]): `auto`, the default, is the stored ones, and the live ones
+/// where limits make them differ from the host's; `stored` and `live` are the first only, and both in any case; `off` is neither.
+pub const NODES: &str = "sysbox.nodes";
+
 /// The annotations, and the environment names of the same meaning.
 const NAMES: &[(&str, Option<&str>)] = &[
     (OOM_FLOOR, None),
     (HONOR_CAPS, Some("SYSBOX_HONOR_CAPS")),
     (SKIP_UID_SHIFT, Some("SYSBOX_SKIP_UID_SHIFT")),
     (MAP_SOCKETS, None),
+    (IDS, None),
+    (NODES, None),
 ];
 
 /// Names of Sysbox for what this library does not do. Each is refused where it asks for more than the default.
@@ -39,6 +51,26 @@ pub(super) struct Settings {
     pub(super) honor_caps: bool,
     pub(super) unmapped: Vec<PathBuf>,
     pub(super) mapped_sockets: Vec<PathBuf>,
+    pub(super) ids: Option<u32>,
+    pub(super) nodes: NodeMode,
+}
+
+/// The size of the range of IDs that a configuration asks for ([`IDS`]). Pure.
+///
+/// # Errors
+/// [`Kind::InvalidConfig`]: it is no number from 65536 on, or any other setting is wrong.
+pub fn requested_ids(spec: &Spec) -> Result<Option<u32>> {
+    settings(spec.oci()).map(|s| s.ids)
+}
+
+/// Values of [`NODES`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum NodeMode {
+    #[default]
+    Auto,
+    Stored,
+    Live,
+    Off,
 }
 
 /// Reads them, an annotation before the environment. Pure.
@@ -76,7 +108,19 @@ pub(super) fn settings(spec: &oci::Spec) -> Result<Settings> {
         honor_caps: flag(find(HONOR_CAPS))?,
         unmapped: paths(find(SKIP_UID_SHIFT))?,
         mapped_sockets: paths(find(MAP_SOCKETS))?,
+        ids: ids(find(IDS))?,
+        nodes: node_mode(find(NODES))?,
     })
+}
+
+fn node_mode(found: Option<(String, String)>) -> Result<NodeMode> {
+    match found.as_ref().map(|(name, value)| (name, value.as_str())) {
+        None | Some((_, "auto" | "")) => Ok(NodeMode::Auto),
+        Some((_, "stored")) => Ok(NodeMode::Stored),
+        Some((_, "live")) => Ok(NodeMode::Live),
+        Some((_, "off")) => Ok(NodeMode::Off),
+        Some((name, value)) => Err(Error::invalid(format!("{name}: {value:?} is none of auto, stored, live and off"))),
+    }
 }
 
 fn flag(found: Option<(String, String)>) -> Result<bool> {
@@ -84,6 +128,14 @@ fn flag(found: Option<(String, String)>) -> Result<bool> {
         None | Some((_, "false" | "FALSE" | "")) => Ok(false),
         Some((_, "true" | "TRUE")) => Ok(true),
         Some((name, value)) => Err(Error::invalid(format!("{name}: {value:?} is neither true nor false"))),
+    }
+}
+
+fn ids(found: Option<(String, String)>) -> Result<Option<u32>> {
+    let Some((name, value)) = found else { return Ok(None) };
+    match value.parse() {
+        Ok(n) if n >= USABLE_IDS => Ok(Some(n)),
+        _ => Err(Error::invalid(format!("{name}: {value:?} is no number from {USABLE_IDS} on"))),
     }
 }
 
@@ -118,7 +170,18 @@ mod tests {
     fn an_image_cannot_ask_for_what_the_host_must_decide() {
         assert!(of(json!({}), &["SYSBOX_MAP_SOCKETS=/s"]).is_err());
         assert!(of(json!({}), &["SYSBOX_OOM_FLOOR=TRUE"]).is_err());
+        assert!(of(json!({}), &["SYSBOX_IDS=70000"]).is_err());
         assert_eq!(of(json!({MAP_SOCKETS: "/s"}), &[]).unwrap().mapped_sockets, [Path::new("/s")]);
+    }
+
+    #[test]
+    fn a_range_is_large_enough() {
+        let ids = |text: &str| of(json!({ IDS: text }), &[]).map(|s| s.ids);
+        assert_eq!(ids("65536").unwrap(), Some(65536));
+        assert_eq!(ids("4294967295").unwrap(), Some(u32::MAX));
+        for bad in ["65535", "4294967296", "-1", "", "x", "65536 "] {
+            assert!(ids(bad).unwrap_err().to_string().contains(IDS), "{bad:?}");
+        }
     }
 
     #[test]

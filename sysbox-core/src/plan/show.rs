@@ -1,6 +1,7 @@
 //! A plan in words.
 
 use super::{DeviceKind, Mount, Plan, TimeOffsets, What};
+use crate::procfs::Kind;
 use std::fmt;
 
 impl fmt::Display for Plan {
@@ -42,6 +43,10 @@ impl fmt::Display for Plan {
         self.locked.iter().try_for_each(|m| line(f, m))?;
         writeln!(f, "attached by init, which root inside may remove:")?;
         self.attached.iter().try_for_each(|m| line(f, m))?;
+        let count = |f: fn(&Kind) -> bool| self.nodes.iter().filter(|n| f(&n.kind)).count();
+        let (live, stored) = (count(|k| matches!(k, Kind::Live(_))), count(|k| matches!(k, Kind::Stored { .. })));
+        let rest = self.nodes.len() - live - stored;
+        writeln!(f, "nodes       {live} live; {stored} stored, where the kernel refuses to be written; {rest} empty")?;
         for (path, value) in &self.sysctls {
             writeln!(f, "sysctl      {} = {value}", path.display())?;
         }
@@ -49,6 +54,9 @@ impl fmt::Display for Plan {
         writeln!(f, "process     {:?} as {}:{} in {}", p.args, p.uid, p.gid, p.cwd.display())?;
         if let Some(s) = &p.seccomp {
             writeln!(f, "seccomp     {} instructions", s.program.len())?;
+            if let Some(l) = &s.listener {
+                writeln!(f, "  listener  at {} decides about some calls", l.path.display())?;
+            }
         }
         self.notes.iter().try_for_each(|n| writeln!(f, "note        {n}"))
     }

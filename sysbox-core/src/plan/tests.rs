@@ -4,6 +4,7 @@ mod data;
 mod docker;
 mod maps;
 mod mounts;
+mod nodes;
 mod process;
 mod properties;
 mod refusals;
@@ -15,6 +16,7 @@ use crate::error::{Kind, Result};
 use crate::host::{Facts, FileKind, PathFact};
 use crate::idmap::IdMap;
 use crate::namespace::Owner;
+use crate::procfs::Nodes;
 use crate::spec::{is_bind, Spec};
 use proptest::prelude::*;
 use serde_json::{json, Value};
@@ -67,6 +69,9 @@ fn facts_for(spec: &Spec) -> Facts {
         release: "6.12.0".into(),
         kernel_dirs: Vec::new(),
         time_namespace: true,
+        memory: 8 << 30,
+        cpus: 4,
+        fuse: true,
         can_lower_oom: true,
         root: of_root(FileKind::Dir),
         program: Some("/usr/bin/dash".into()),
@@ -93,7 +98,7 @@ fn plan_on(doc: &Value, change: impl FnOnce(&mut Facts)) -> Result<Plan> {
     let spec = spec(doc);
     let mut facts = facts_for(&spec);
     change(&mut facts);
-    plan("c1", &spec, Path::new(BUNDLE), &facts, maps())
+    plan("c1", &spec, Path::new(BUNDLE), &facts, maps(), &Nodes::default())
 }
 
 fn planned(doc: &Value) -> Plan {

@@ -8,6 +8,7 @@ use crate::sys::channel::Channel;
 use crate::sys::clone::{self, Fork};
 use crate::sys::pidfd;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,7 +31,8 @@ pub(crate) struct Spawned {
 }
 
 impl Spawned {
-    pub(crate) fn start(program: &StageProgram, work: Work, fds: Vec<(Fd, OwnedFd)>) -> Result<Self> {
+    pub(crate) fn start(program: &StageProgram, work: Work, mut fds: Vec<(Fd, OwnedFd)>) -> Result<Self> {
+        fds.extend(agent(&work)?);
         let (ours, theirs) = Channel::pair()?;
         let child = match program {
             StageProgram::SelfExe => execute("/proc/self/exe".as_ref(), theirs)?,
@@ -90,6 +92,18 @@ impl Spawned {
     pub(crate) fn finish(self) {
         let _ = pidfd::wait_gone(self.child.as_fd(), END_MS);
     }
+}
+
+/// The agent that the seccomp filter of the process to run asks for.
+fn agent(work: &Work) -> Result<Option<(Fd, OwnedFd)>> {
+    let process = match work {
+        Work::Create(plan) => &plan.process,
+        Work::Exec(exec) => &exec.process,
+        _ => return Ok(None),
+    };
+    let Some(listener) = process.seccomp.as_ref().and_then(|f| f.listener.as_ref()) else { return Ok(None) };
+    let socket = UnixStream::connect(&listener.path).op_at("linux.seccomp.listenerPath: connect to", &listener.path)?;
+    Ok(Some((Fd::Agent, socket.into())))
 }
 
 fn execute(path: &Path, theirs: Channel) -> Result<OwnedFd> {

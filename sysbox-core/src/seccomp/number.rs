@@ -54,8 +54,27 @@ const ARM_NAMES: [(&str, u32); 6] =
     [("breakpoint", 1), ("cacheflush", 2), ("usr26", 3), ("usr32", 4), ("set_tls", 5), ("get_tls", 6)];
 
 /// What profiles call a thing, where the table of the `syscalls` crate has another name for it.
-const ALIASES: [(Arch, &str, &str); 2] =
-    [(Arch::Aarch64, "newfstatat", "fstatat"), (Arch::Arm, "sync_file_range2", "arm_sync_file_range")];
+const ALIASES: [(Arch, &str, &str); 5] = [
+    (Arch::Aarch64, "newfstatat", "fstatat"),
+    (Arch::Aarch64, "sync_file_range", "sync_file_range2"),
+    (Arch::Riscv64, "newfstatat", "fstatat"),
+    (Arch::Riscv64, "sync_file_range", "sync_file_range2"),
+    (Arch::Arm, "sync_file_range2", "arm_sync_file_range"),
+];
+
+/// Calls that are newer than the table of the `syscalls` crate. Its later versions have them, but need more than our
+/// rust-version. One number for all architectures, as for all calls since Linux 5.1: `asm-generic/unistd.h`.
+const NEWER: [(&str, u32); 8] = [
+    ("mseal", 462),
+    ("setxattrat", 463),
+    ("getxattrat", 464),
+    ("listxattrat", 465),
+    ("removexattrat", 466),
+    ("open_tree_attr", 467),
+    ("file_getattr", 468),
+    ("file_setattr", 469),
+];
+const NEWER_X86_64: [(&str, u32); 2] = [("uretprobe", 335), ("uprobe", 336)];
 
 /// The numbers that a name stands for: none where the architecture has no such call, which is no error, as profiles
 /// name the calls of all architectures and of all kernels.
@@ -72,6 +91,10 @@ pub(super) fn numbers(arch: Arch, name: &str) -> Vec<u32> {
         Arch::Riscv64 => syscalls::riscv64::Sysno::from_str(name).map(|s| s.id()),
     };
     let mut found: Vec<u32> = id.ok().and_then(|id| u32::try_from(id).ok()).into_iter().collect();
+    if found.is_empty() {
+        let own = if matches!(arch, Arch::X86_64 | Arch::X32) { &NEWER_X86_64[..] } else { &[] };
+        found.extend(NEWER.iter().chain(own).filter(|(n, _)| *n == name).map(|(_, nr)| *nr));
+    }
     match arch {
         Arch::X32 => {
             found.extend(X32_NAMES.iter().zip(X32_OWN..).filter(|(n, _)| **n == name).map(|(_, nr)| nr));
@@ -174,4 +197,33 @@ pub(super) fn multiplexed(arch: Arch, name: &str) -> Option<Multiplexed> {
     // The upper half of the number is a version, which the kernel takes off.
     let (_, call) = IPC_CALLS.iter().find(|(n, _)| *n == name)?;
     Some(Multiplexed { nr: IPC, mask: 0xffff, call: *call })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_has_one_number_by_whatever_name_a_profile_calls_it() {
+        for (arch, name, number) in [
+            (Arch::X86_64, "read", 0),
+            (Arch::Riscv64, "newfstatat", 79),
+            (Arch::Aarch64, "newfstatat", 79),
+            (Arch::Aarch64, "sync_file_range", 84),
+            (Arch::X86_64, "uretprobe", 335),
+            (Arch::X86, "open_tree_attr", 467),
+            (Arch::X86_64, "file_setattr", 469),
+            (Arch::X32, "mseal", X32_BIT | 462),
+        ] {
+            assert_eq!(numbers(arch, name), [number], "{arch} {name}");
+        }
+        // A later table that has them makes this list needless, and must not disagree with it.
+        for (name, number) in NEWER {
+            for arch in [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Arm, Arch::Riscv64] {
+                assert_eq!(numbers(arch, name), [number], "{arch} {name}");
+            }
+        }
+        assert!(numbers(Arch::Aarch64, "uprobe").is_empty());
+        assert!(numbers(Arch::X86_64, "no_such_call").is_empty());
+    }
 }

@@ -243,6 +243,11 @@ impl TryFrom<&LinuxSeccomp> for Profile {
         if profile.needs_listener() && profile.listener.is_none() {
             return Err(Error::invalid("linux.seccomp.listenerPath: SCMP_ACT_NOTIFY is used, and nobody listens"));
         }
+        if profile.rules.iter().any(|r| r.action == Action::Notify && r.names.iter().any(|n| n == "sendmsg")) {
+            return Err(Error::invalid(
+                "linux.seccomp.syscalls: SCMP_ACT_NOTIFY for sendmsg, by which the listener is sent",
+            ));
+        }
         Ok(profile)
     }
 }
@@ -250,6 +255,9 @@ impl TryFrom<&LinuxSeccomp> for Profile {
 fn listener(oci: &LinuxSeccomp) -> Result<Option<Listener>> {
     let metadata = oci.listener_metadata().clone().filter(|m| !m.is_empty());
     match oci.listener_path().clone().filter(|p| !p.as_os_str().is_empty()) {
+        Some(path) if !path.is_absolute() => {
+            Err(Error::invalid("linux.seccomp.listenerPath: the path must be absolute:").at(&path))
+        }
         Some(path) => Ok(Some(Listener { path, metadata })),
         None if metadata.is_some() => {
             Err(Error::invalid("linux.seccomp.listenerMetadata: given without linux.seccomp.listenerPath"))

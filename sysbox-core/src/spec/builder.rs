@@ -100,12 +100,13 @@ impl SystemContainer {
     }
 
     /// Binds a file or directory of the host on an absolute path inside, ID-mapped, with the mounts below it. The target is made if
-    /// missing. A writable bind lets container root do in that tree what the host's root may.
+    /// missing. Read-only counts for the mounts below, too. A writable bind lets container root do in that tree what the host's root
+    /// may.
     #[must_use]
     pub fn bind(mut self, source: impl AsRef<Path>, target: impl AsRef<Path>, readonly: bool) -> Self {
         self.mounts.push(json!({
             "destination": target.as_ref(), "source": source.as_ref(), "type": "bind",
-            "options": ["rbind", "rprivate", if readonly { "ro" } else { "rw" }],
+            "options": ["rbind", "rprivate", if readonly { "rro" } else { "rw" }],
         }));
         self
     }

@@ -1,7 +1,7 @@
 //! Makes a container and leaves its init waiting for the start.
 
 use super::unit::{self, Holder};
-use super::{birth, hooks, init, launch, tree, Fds};
+use super::{birth, hooks, init, launch, monitor, tree, Fds};
 use crate::cgroup::{self, Entry};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::namespace;
@@ -13,7 +13,7 @@ use crate::sys::clone::Fork;
 use crate::sys::{cred, pidfd};
 use nix::sched::{setns, CloneFlags};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> {
@@ -36,6 +36,8 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
     tree::leave_host()?;
     fds.own_pipes(plan.maps.root())?;
     let (ours, theirs) = Channel::pair()?;
+    // Before init is born: a process that is older than its clocks has an age of billions of seconds.
+    let offsets = offsets(plan.time);
     let (fork, entry, joined) = birth::clone_init(plan, entry).map_err(no_userns)?;
     let (pid, init) = match fork {
         Fork::Child => {
@@ -46,10 +48,11 @@ pub(super) fn create(caller: &Channel, plan: &Plan, mut fds: Fds) -> Result<()> 
         Fork::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((theirs, leaf, entry, joined));
+    let control = fds.take(Fd::Control);
     // What init needs is init's alone now; the lock stays until this process ends.
-    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener)));
+    drop((fds.take_numbered(), fds.take(Fd::Console), fds.take(Fd::Listener), fds.take(Fd::Agent)));
     let made = caller.send(&Reply::Cloned(pid), &[init.as_fd()]).and_then(|()| {
-        furnish(plan, caller, &ours, pid, init.as_fd(), &host_mounts, holder)?;
+        furnish(plan, caller, &ours, (pid, init.as_fd()), &host_mounts, holder, (control, offsets))?;
         caller.send(&Reply::Done(None), &[])
     });
     if made.is_err() {
@@ -85,10 +88,10 @@ fn furnish(
     plan: &Plan,
     caller: &Channel,
     init: &Channel,
-    pid: i32,
-    pidfd: BorrowedFd<'_>,
+    (pid, pidfd): (i32, BorrowedFd<'_>),
     host_mounts: &File,
     holder: Option<Holder>,
+    (control, offsets): (Option<OwnedFd>, Option<String>),
 ) -> Result<()> {
     let of = |name: &str| format!("/proc/{pid}/{name}");
     if plan.join.is_some() {
@@ -114,10 +117,18 @@ fn furnish(
     if let Some(holder) = holder {
         holder.end();
     }
-    if let Some(text) = offsets(plan.time)? {
+    if let Some(text) = offsets {
         std::fs::write(of("timens_offsets"), text).op_at("write", of("timens_offsets"))?;
     }
+    // It gets ready while the tree is built.
+    let monitor = control
+        .map(|c| monitor::start(&plan.nodes, plan.cgroup.paths(), plan.maps.root(), (pid, pidfd), c))
+        .transpose()?;
+    if let Some(m) = &monitor {
+        caller.send(&Reply::Monitor(m.pid), &[])?;
+    }
     let root = tree::build(plan, sources, pidfd)?;
+    let leaves = monitor.map(monitor::Started::leaves).transpose()?.unwrap_or_default();
     let state = OciState {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),
@@ -133,7 +144,9 @@ fn furnish(
         setns(pidfd, CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS).op("setns to the container's namespaces")
     })?;
     tree::pivot(&root)?;
-    init.send(&ToInit::Rooted, &[])?;
+    let (places, leaves): (Vec<_>, Vec<_>) = leaves.into_iter().unzip();
+    init.send(&ToInit::Rooted(places), &leaves.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
+    drop(leaves);
     expect(init, caller, |m| matches!(m, FromInit::Ready))?;
     limit(plan, pid, oom)
 }
@@ -150,6 +163,7 @@ fn expect(init: &Channel, caller: &Channel, wanted: impl Fn(&FromInit) -> bool) 
 /// What only real root may give.
 fn limit(plan: &Plan, pid: i32, oom: Option<(i32, File)>) -> Result<()> {
     launch::allow_limits(pid, &plan.process)?;
+    launch::schedule(pid, &plan.process)?;
     match oom {
         Some((score, file)) => rustix::io::write(file, score.to_string().as_bytes())
             .op(format!("write {score} to oom_score_adj of init"))
@@ -169,7 +183,7 @@ fn open_oom_score(plan: &Plan, pid: i32) -> Result<Option<(i32, File)>> {
 }
 
 /// The text for /proc/PID/timens_offsets.
-fn offsets(time: TimeOffsets) -> Result<Option<String>> {
+fn offsets(time: TimeOffsets) -> Option<String> {
     use rustix::time::{clock_gettime, ClockId};
     let negated = |c| {
         let now = clock_gettime(c);
@@ -181,11 +195,11 @@ fn offsets(time: TimeOffsets) -> Result<Option<String>> {
         }
     };
     let (mono, boot) = match time {
-        TimeOffsets::Host => return Ok(None),
+        TimeOffsets::Host => return None,
         TimeOffsets::FromZero => (negated(ClockId::Monotonic), negated(ClockId::Boottime)),
         TimeOffsets::Given { monotonic, boottime } => {
             ((monotonic.0, i64::from(monotonic.1)), (boottime.0, i64::from(boottime.1)))
         }
     };
-    Ok(Some(format!("monotonic {} {}\nboottime {} {}\n", mono.0, mono.1, boot.0, boot.1)))
+    Some(format!("monotonic {} {}\nboottime {} {}\n", mono.0, mono.1, boot.0, boot.1))
 }

@@ -1,5 +1,6 @@
 //! Runs a program in a container that exists.
 
+use super::agent::{self, Agent};
 use super::{launch, Fds};
 use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
@@ -24,14 +25,17 @@ pub(super) fn exec(caller: &Channel, e: &Exec, mut fds: Fds) -> Result<()> {
     // Opened now, while /proc is the host's; a container may make its leaf unfit for processes at any moment.
     let beside_init = e.cgroup.open_init_unified(e.init as u32)?;
     launch::allow_limits(0, &e.process)?;
+    launch::schedule(0, &e.process)?;
+    launch::run_on(&e.process.affinity.initial, "process.execCPUAffinity.initial")?;
     if let Some(score) = e.process.oom_score_adj {
         let path = "/proc/self/oom_score_adj";
         std::fs::write(path, score.to_string()).op_at(format!("write {score} to"), path)?;
     }
     fds.own_pipes(e.root)?;
     // A copy of the host's procfs that is mounted nowhere, so that nothing inside covers it and nothing above it is in reach.
-    let labelled = e.process.apparmor.is_some() || e.process.selinux.is_some();
-    let proc = labelled.then(|| mount::clone_tree(Path::new("/proc"), false)).transpose()?.map(Root::new);
+    let p = &e.process;
+    let needed = p.apparmor.is_some() || p.selinux.is_some() || fds.get(Fd::Agent).is_some();
+    let proc = needed.then(|| mount::clone_tree(Path::new("/proc"), false)).transpose()?.map(Root::new);
     let all = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
@@ -110,14 +114,19 @@ fn child(e: &Exec, entry: Entry, cgroup_ns: File, proc: Option<Root>, fds: Fds, 
 fn prepare(e: &Exec, entry: Entry, cgroup_ns: File, proc: Option<Root>, mut fds: Fds) -> Result<launch::Prepared> {
     entry.enter_v1()?;
     drop(entry);
+    launch::run_on(&e.process.affinity.last, "process.execCPUAffinity.final")?;
     setns(cgroup_ns, CloneFlags::CLONE_NEWCGROUP).op("setns to the container's cgroup namespace")?;
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
+    let agent = match &proc {
+        Some(proc) => Agent::new(&e.process, fds.take(Fd::Agent), agent::own_pid(proc.as_fd())?, &e.state)?,
+        None => None,
+    };
     let labels = launch::Labels::open(&e.process, || {
         proc.ok_or_else(|| Error::new(Kind::Protocol, "no procfs to label a process by"))
     })?;
     rustix::process::setsid().op("setsid")?;
-    if let Ok(name) = CString::new(format!("_ses.{}", e.id)) {
+    if let Ok(name) = CString::new(format!("_ses.{}", e.state.id)) {
         // As for init: the caller's keys stay outside. A kernel without keyrings has none to keep out.
         match cred::new_session_keyring(&name) {
             Err(err) if err.raw_os_error() != Some(libc::ENOSYS) => {
@@ -132,5 +141,5 @@ fn prepare(e: &Exec, entry: Entry, cgroup_ns: File, proc: Option<Root>, mut fds:
         pty::control(slave.as_fd()).op("take the controlling terminal")?;
         launch::use_terminal(&slave, &mut streams)?;
     }
-    launch::Prepared::new(&e.process, labels, streams)
+    launch::Prepared::new(&e.process, labels, streams, agent)
 }

@@ -4,12 +4,14 @@
 //! what is its own to attach, and waits. What it waits with is not reachable from inside: it is not dumpable, and its
 //! memory belongs to the host's user namespace until it executes.
 
+use super::agent::{self, Agent};
 use super::birth::Joined;
 use super::{hooks, launch, names, tree, Fds};
 use crate::cgroup::Entry;
 use crate::error::{Error, Kind, Result, Stage, SysResult};
 use crate::mount::{self, Attrs, Node, Root};
 use crate::plan::{Mount, Plan, TimeOffsets, What};
+use crate::procfs::attach;
 use crate::protocol::{Fd, FromInit, Start, StartAnswer, ToInit};
 use crate::state::{OciState, Status};
 use crate::sys::channel::Channel;
@@ -42,13 +44,15 @@ pub(super) fn main(
         stage.send(&FromInit::Ready, &[])?;
         Ok((ready, listener))
     });
-    let (ready, listener) = match ready {
+    let (mut ready, listener) = match ready {
         Ok(r) => r,
         Err(e) => {
             let _ = stage.send(&FromInit::Failed(e.in_stage(Stage::Init)), &[]);
             clone::exit_now(1)
         }
     };
+    // While the stage and its caller finish. What goes wrong is told at the start.
+    ready.nodes = attach_nodes(plan, std::mem::take(&mut ready.live));
     let Ok(starter) = await_start(&listener) else { clone::exit_now(1) };
     drop(listener);
     let (e, starter) = run(plan, ready, starter);
@@ -64,6 +68,9 @@ struct Ready {
     leaf: Option<OwnedFd>,
     score: Option<File>,
     names: Option<names::Names>,
+    /// Files of live nodes, with the places of these in the plan; then how attaching went.
+    live: Vec<(usize, OwnedFd)>,
+    nodes: Result<()>,
 }
 
 fn prepare(
@@ -80,7 +87,10 @@ fn prepare(
     let path = "/proc/self/oom_score_adj";
     let score =
         plan.process.oom_floor.then(|| File::options().write(true).open(path).op_at("open", path)).transpose()?;
-    expect(stage, &ToInit::Mapped)?;
+    // As the host numbers it, while /proc is the host's.
+    let pid = agent::own_pid(File::open("/proc").op_at("open", "/proc")?)?;
+    let agent = Agent::new(&plan.process, fds.take(Fd::Agent), pid, &state(plan, pid))?;
+    let ToInit::Mapped = expect(stage)?.0 else { return Err(out_of_turn()) };
     cred::become_user(0, 0, &[]).op("become the container's root")?;
     cred::set_dumpable(false).op("prctl PR_SET_DUMPABLE")?;
     rustix::process::setsid().op("setsid")?;
@@ -103,7 +113,8 @@ fn prepare(
     join_keyring(&plan.id)?;
     hostname(plan)?;
     stage.send(&FromInit::Unshared, &[])?;
-    expect(stage, &ToInit::Rooted)?;
+    let (ToInit::Rooted(places), files) = expect(stage)? else { return Err(out_of_turn()) };
+    let live = places.into_iter().zip(files).collect();
     if let Some(ns) = time {
         setns(ns, CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).op("setns to the time namespace")?;
     }
@@ -127,15 +138,22 @@ fn prepare(
     // Now, before an exec into the waiting container can put something else on /proc.
     let names = names::Names::open(plan, &root);
     let labels = launch::Labels::open(&plan.process, || Root::open(Path::new("/proc")))?;
-    Ok(Ready { prepared: launch::Prepared::new(&plan.process, labels, streams)?, leaf, score, names })
+    Ok(Ready {
+        prepared: launch::Prepared::new(&plan.process, labels, streams, agent)?,
+        leaf,
+        score,
+        names,
+        live,
+        nodes: Ok(()),
+    })
 }
 
-fn expect(stage: &Channel, wanted: &ToInit) -> Result<()> {
-    let got = stage.expect::<ToInit>("the stage")?.0;
-    if got == *wanted {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Protocol, format!("the stage says {got:?} instead of {wanted:?}")))
+fn expect(stage: &Channel) -> Result<(ToInit, Vec<OwnedFd>)> {
+    stage.expect::<ToInit>("the stage")
+}
+
+fn out_of_turn() -> Error {
+    Error::new(Kind::Protocol, "the stage speaks out of turn")
 }
 
 /// A session keyring of the container's own: the creator's would come along, with the right to use its keys.
@@ -157,6 +175,14 @@ fn hostname(plan: &Plan) -> Result<()> {
         cred::set_domainname(n).op("setdomainname")?;
     }
     Ok(())
+}
+
+fn attach_nodes(plan: &Plan, live: Vec<(usize, OwnedFd)>) -> Result<()> {
+    let root = Root::open(Path::new("/"))?;
+    attach::stored(&plan.nodes, &plan.id, root.as_fd())?;
+    live.into_iter()
+        .filter_map(|(place, leaf)| Some((plan.nodes.get(place)?, leaf)))
+        .try_for_each(|(node, leaf)| attach::live(node, leaf.as_fd(), &root))
 }
 
 fn attach(root: &Root, m: &Mount) -> Result<()> {
@@ -207,17 +233,21 @@ fn await_start(listener: &UnixListener) -> Result<Channel> {
     }
 }
 
-/// Becomes the program. Returns only on failure.
-fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) {
-    let state = OciState {
+fn state(plan: &Plan, pid: i32) -> OciState {
+    OciState {
         oci_version: plan.oci_version.clone(),
         id: plan.id.clone(),
         status: Status::Created,
-        pid: Some(1),
+        pid: Some(pid),
         bundle: plan.bundle.clone(),
         annotations: plan.annotations.clone(),
-    };
-    let result = hooks::run_here(&plan.hooks.start_container, &state, "startContainer", None).and_then(|()| {
+    }
+}
+
+/// Becomes the program. Returns only on failure.
+fn run(plan: &Plan, ready: Ready, starter: Channel) -> (Error, Option<Channel>) {
+    let hooks = || hooks::run_here(&plan.hooks.start_container, &state(plan, 1), "startContainer", None);
+    let result = ready.nodes.and_then(|()| hooks()).and_then(|()| {
         if let Some(leaf) = &ready.leaf {
             rustix::io::write(leaf, b"0").op("move into the container's leaf cgroup")?;
         }

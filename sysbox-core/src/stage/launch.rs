@@ -1,13 +1,15 @@
 //! The last steps before a program runs in a container: the same for its first process and for exec.
 
+use super::agent::Agent;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::mount::{Node, Root};
 use crate::plan::{Caps, Filter, Process};
 use crate::process::{home_in, look_up, LookupError, DEFAULT_PATH};
 use crate::sys::channel::Channel;
 use crate::sys::cred::{self, CapSets};
-use crate::sys::{fd, pty, seccomp};
-use nix::unistd::{access, AccessFlags};
+use crate::sys::{fd, pty, sched, seccomp};
+use nix::sched::{sched_setaffinity, CpuSet};
+use nix::unistd::{access, AccessFlags, Pid};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
@@ -25,15 +27,16 @@ pub(super) struct Prepared {
     cwd: OwnedFd,
     labels: Labels,
     streams: Vec<(i32, OwnedFd)>,
+    agent: Option<Agent>,
 }
 
 impl Prepared {
-    pub(super) fn new(p: &Process, labels: Labels, streams: Vec<(i32, OwnedFd)>) -> Result<Self> {
+    pub(super) fn new(p: &Process, labels: Labels, streams: Vec<(i32, OwnedFd)>, agent: Option<Agent>) -> Result<Self> {
         let root = Root::open(Path::new("/"))?;
         let program = find(p, &root)?;
         // The working directory exists afterwards, as with runc.
         let cwd = root.make(&p.cwd, Node::Dir).map_err(|e| e.within("process.cwd"))?;
-        Ok(Prepared { program, cwd, labels, streams })
+        Ok(Prepared { program, cwd, labels, streams, agent })
     }
 }
 
@@ -145,6 +148,27 @@ pub(super) fn allow_limits(pid: i32, p: &Process) -> Result<()> {
     Ok(())
 }
 
+/// What needs the rights of the host's root, or passes on to children of `pid`, 0 for this process.
+pub(super) fn schedule(pid: i32, p: &Process) -> Result<()> {
+    if let Some(s) = p.scheduling {
+        sched::set_scheduler(pid, s.policy, s.nice, s.priority).op("sched_setattr, for process.scheduler")?;
+    }
+    if let Some(io) = p.io_priority {
+        sched::set_io_priority(pid, io).op("ioprio_set, for process.ioPriority")?;
+    }
+    Ok(())
+}
+
+/// Lets this process run on these CPUs only; on all it may if there are none.
+pub(super) fn run_on(cpus: &[usize], field: &str) -> Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    let made = cpus.iter().try_for_each(|cpu| set.set(*cpu));
+    made.and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).op(format!("sched_setaffinity, for {field}"))
+}
+
 /// Becomes the program. Returns only on failure, with the socket on which to report it.
 pub(super) fn launch(p: &Process, prepared: Prepared, report: OwnedFd) -> (Error, Option<Channel>) {
     let mut report = Some(report);
@@ -165,7 +189,9 @@ fn try_launch(p: &Process, prepared: Prepared, report: &mut Option<OwnedFd>) -> 
     // Before the identity changes, root may enter what the user may not; the other way round for a private home.
     let early = rustix::process::fchdir(&prepared.cwd);
     drop((prepared.cwd, prepared.labels));
-    number_streams(prepared.streams, report)?;
+    let mut agent = prepared.agent;
+    let kept = report.as_mut().into_iter().chain(agent.as_mut().map(|a| &mut a.socket));
+    number_streams(prepared.streams, kept.collect())?;
     if early.is_ok() {
         inside()?;
     }
@@ -173,9 +199,12 @@ fn try_launch(p: &Process, prepared: Prepared, report: &mut Option<OwnedFd>) -> 
     for &(resource, soft, hard) in &p.rlimits {
         cred::set_rlimit(0, resource, soft, hard).op(format!("prlimit resource {resource} to {soft}:{hard}"))?;
     }
+    if let Some(domain) = p.personality {
+        sched::set_personality(domain).op("personality")?;
+    }
     // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and the user may lose it just now.
     if !p.no_new_privs {
-        filter(p.seccomp.as_ref())?;
+        filter(p.seccomp.as_ref(), &mut agent)?;
     }
     identity(p)?;
     // A change of identity may have made it what the host's suid_dumpable says.
@@ -186,7 +215,7 @@ fn try_launch(p: &Process, prepared: Prepared, report: &mut Option<OwnedFd>) -> 
     }
     if p.no_new_privs {
         cred::set_no_new_privs().op("prctl PR_SET_NO_NEW_PRIVS")?;
-        filter(p.seccomp.as_ref())?;
+        filter(p.seccomp.as_ref(), &mut agent)?;
     }
     let e = cred::exec(&path, &args, &env);
     let errno = e.raw_os_error().unwrap_or(libc::EIO);
@@ -227,10 +256,14 @@ fn environment(p: &Process) -> Vec<String> {
     env
 }
 
-fn filter(f: Option<&Filter>) -> Result<()> {
-    match f {
-        Some(f) => seccomp::install(&f.program, f.flags).map(drop).op("install the seccomp filter"),
-        None => Ok(()),
+/// From here on the agent, if there is one, decides about what this process does itself, too.
+fn filter(f: Option<&Filter>, agent: &mut Option<Agent>) -> Result<()> {
+    let Some(f) = f else { return Ok(()) };
+    let listener = seccomp::install(&f.program, f.flags).op("install the seccomp filter")?;
+    match (listener, agent.take()) {
+        (Some(listener), Some(agent)) => agent.hand_over(&listener),
+        (Some(_), None) => Err(Error::new(Kind::Protocol, "a seccomp filter with a listener for nobody")),
+        (None, _) => Ok(()),
     }
 }
 
@@ -262,23 +295,32 @@ fn identity(p: &Process) -> Result<()> {
     }
 }
 
-/// Puts every stream on its number and closes everything else but `report`, which moves out of the way and closes on exec.
-fn number_streams(streams: Vec<(i32, OwnedFd)>, report: &mut Option<OwnedFd>) -> Result<()> {
+/// Puts every stream on its number and closes everything else but `kept`, which move out of the way and close on exec.
+fn number_streams(streams: Vec<(i32, OwnedFd)>, kept: Vec<&mut OwnedFd>) -> Result<()> {
     let top = streams.iter().map(|(n, _)| *n).max().unwrap_or(2).max(2);
     // First out of the way of all numbers, or one would overwrite another.
     let out = |s: &OwnedFd| fd::dup_above(s.as_fd(), top + 1).op("dup");
-    let kept = report.as_ref().map(out).transpose()?;
+    let mut numbers = Vec::new();
+    for fd in kept {
+        let new = out(fd)?;
+        numbers.push(new.as_raw_fd() as u32);
+        // Closed below, by its number.
+        std::mem::forget(std::mem::replace(fd, new));
+    }
+    numbers.sort_unstable();
     let high = streams.iter().map(|(n, s)| Ok((*n, out(s)?))).collect::<Result<Vec<_>>>()?;
     for (n, s) in &high {
         fd::dup_to(s.as_fd(), *n).op("dup2")?;
     }
     let unused: Vec<u32> = (0..=top).filter(|n| !high.iter().any(|(m, _)| m == n)).map(|n| n as u32).collect();
-    let keep = kept.as_ref().map_or(u32::MAX, |k| k.as_raw_fd() as u32);
     // From here on the numbers say what is open. Their former owners in this process are never dropped.
-    std::mem::forget((high, streams, std::mem::replace(report, kept)));
-    unused
-        .into_iter()
-        .map(|n| (n, n))
-        .chain([(top as u32 + 1, keep - 1), (keep.saturating_add(1), u32::MAX)])
-        .try_for_each(|(from, to)| fd::close_range(from, to).op("close_range"))
+    std::mem::forget((high, streams));
+    let mut ranges: Vec<(u32, u32)> = unused.into_iter().map(|n| (n, n)).collect();
+    let mut from = top as u32 + 1;
+    for n in numbers {
+        ranges.push((from, n - 1));
+        from = n + 1;
+    }
+    ranges.push((from, u32::MAX));
+    ranges.into_iter().try_for_each(|(from, to)| fd::close_range(from, to).op("close_range"))
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::limit::Limit;
+use nix::errno::Errno;
 use nix::sys::socket::{
     recvmsg, sendmsg, socketpair, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
 };
@@ -51,8 +52,12 @@ impl Channel {
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         let iov = [IoSlice::new(&header), IoSlice::new(&body)];
         // MSG_NOSIGNAL: a peer that died must be an error, not a SIGPIPE in the embedding program.
-        let sent =
-            sendmsg::<()>(self.0.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None).op("send a message")?;
+        let sent = match sendmsg::<()>(self.0.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(e) if raw.is_empty() && !matches!(e, Errno::EPIPE | Errno::ECONNRESET) => {
+                return write_all(&self.0, &[&header, &body[..]].concat())
+            }
+            r => r.op("send a message")?,
+        };
         let mut rest = &body[sent.saturating_sub(header.len()).min(body.len())..];
         if sent < header.len() {
             return Err(Error::new(Kind::Protocol, "short write of a message header"));
@@ -75,9 +80,9 @@ impl Channel {
             let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
             let msg = match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(m) => m,
-                Err(nix::errno::Errno::EINTR) => continue,
+                Err(Errno::EINTR) => continue,
                 // A peer that died with unread data in its queue.
-                Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+                Err(Errno::ECONNRESET) => return Ok(None),
                 Err(e) => return Err(Error::sys("receive a message", e as i32)),
             };
             for c in msg.cmsgs().op("receive descriptors")? {
@@ -147,6 +152,15 @@ impl Channel {
     pub(crate) fn expect<T: DeserializeOwned>(&self, peer: &str) -> Result<(T, Vec<OwnedFd>)> {
         self.recv()?.ok_or_else(|| Error::new(Kind::Protocol, format!("{peer} ended without a word")))
     }
+}
+
+/// For init under a seccomp filter that forbids sendmsg(2), with the reason why it cannot execute the program.
+fn write_all(socket: &UnixStream, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let n = rustix::io::write(socket, bytes).op("send a message")?;
+        bytes = &bytes[n..];
+    }
+    Ok(())
 }
 
 #[cfg(test)]

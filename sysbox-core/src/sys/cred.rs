@@ -46,6 +46,12 @@ pub(crate) fn set_dumpable(on: bool) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(on), 0, 0, 0) }.into())
 }
 
+/// `PR_SET_NAME`: what ps(1) shows, up to 15 bytes.
+pub(crate) fn set_name(name: &CStr) -> io::Result<()> {
+    // SAFETY: the string ends with a NUL byte and outlives the call.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }.into())
+}
+
 /// `PR_SET_NO_NEW_PRIVS`.
 pub(crate) fn set_no_new_privs() -> io::Result<()> {
     // SAFETY: integer arguments only.

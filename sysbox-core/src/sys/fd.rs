@@ -16,6 +16,20 @@ pub(crate) fn close_range(from: u32, to: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor from 0 on but `kept`. Their owners in this process must never be dropped.
+pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    numbers.sort_unstable();
+    let mut from = 0;
+    for n in numbers {
+        if n > from {
+            close_range(from, n - 1)?;
+        }
+        from = n + 1;
+    }
+    close_range(from, u32::MAX)
+}
+
 /// dup2(2) to a fixed number, without close-on-exec.
 pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
     // SAFETY: `number` is 0, 1, 2 or a preserved descriptor's number, which the caller has cleared of other owners.

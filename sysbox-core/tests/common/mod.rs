@@ -111,6 +111,11 @@ impl Lab {
         c.finish()
     }
 
+    /// Monitors of this lab's containers.
+    pub fn monitors(&self) -> Vec<i32> {
+        monitors(&self.cgroup.to_string_lossy())
+    }
+
     /// Directories of this lab's cgroup, and of all below it, in all hierarchies.
     pub fn cgroup_dirs(&self) -> Vec<PathBuf> {
         cgroup_dirs(&self.cgroup)
@@ -365,6 +370,18 @@ pub fn pids_with_uid(first: u32, count: u32) -> BTreeSet<i32> {
     };
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(has).collect()
+}
+
+/// Pids on the host of monitors that have a cgroup open whose path has this in it.
+pub fn monitors(cgroup: &str) -> Vec<i32> {
+    let holds = |pid: &i32| {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        comm.trim() == "sysbox-monitor"
+            && fds.filter_map(|e| std::fs::read_link(e.path()).ok()).any(|l| l.to_string_lossy().contains(cgroup))
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(holds).collect()
 }
 
 /// A writable directory below `dir`, owned by real root.

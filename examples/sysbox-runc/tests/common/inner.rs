@@ -22,10 +22,15 @@ if [ -e cgroup.controllers ]; then cat memory.max pids.max cpu.max
 else cat memory/memory.limit_in_bytes pids/pids.max; echo $(cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us); fi
 "#;
 
-/// In an inner container: how often its processes had to wait for their share.
+/// In an inner container: how often its processes had to wait for their share. A host with much to do may not give them even
+/// that much for a while.
 const THROTTLED: &str = r"
-timeout 2 sh -c 'while :; do :; done'
-sed -n 's/^nr_throttled //p' $(find /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2>/dev/null | head -n 1)
+for i in 1 2 3 4 5 6 7 8; do
+  timeout 2 sh -c 'while :; do :; done' 2>/dev/null
+  n=$(sed -n 's/^nr_throttled //p' $(find /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2>/dev/null | head -n 1))
+  [ $n = 0 ] || break
+done
+echo $n
 ";
 
 /// A system container with an engine, in which step after step is taken; what fails is told at the end, all of it.

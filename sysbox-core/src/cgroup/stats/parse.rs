@@ -7,41 +7,45 @@ use std::collections::BTreeMap;
 const UNLIMITED: u64 = i64::MAX as u64 & !0xffff;
 
 /// A file that holds one number.
-pub(super) fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
 /// A file that holds a limit; `None` is no limit.
-pub(super) fn limit(text: &str) -> Option<u64> {
+pub(crate) fn limit(text: &str) -> Option<u64> {
     number(text).filter(|n| *n < UNLIMITED)
 }
 
 /// Lines like `key 1`.
-pub(super) fn pairs(text: &str) -> BTreeMap<String, u64> {
-    let pair = |line: &str| {
+pub(crate) fn pair_lines(text: &str) -> impl Iterator<Item = (&str, u64)> {
+    text.lines().filter_map(|line| {
         let (key, value) = line.split_once(' ')?;
-        Some((key.to_owned(), number(value)?))
-    };
-    text.lines().filter_map(pair).collect()
+        Some((key, number(value)?))
+    })
+}
+
+/// The same, kept.
+pub(crate) fn pairs(text: &str) -> BTreeMap<String, u64> {
+    pair_lines(text).map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// A line of numbers, one for each CPU: all or none, since their places count.
-pub(super) fn list(text: &str) -> Vec<u64> {
+pub(crate) fn list(text: &str) -> Vec<u64> {
     text.split_whitespace().map(number).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// `cpuacct.stat` and the like count in `USER_HZ`, which is 100 on every architecture we run on.
-pub(super) fn ticks(n: u64) -> u64 {
+pub(crate) fn ticks(n: u64) -> u64 {
     n.saturating_mul(1_000_000_000 / 100)
 }
 
 /// v2 counts microseconds.
-pub(super) fn micros(n: u64) -> u64 {
+pub(crate) fn micros(n: u64) -> u64 {
     n.saturating_mul(1000)
 }
 
 /// Numbers by device.
-pub(super) type Devices = BTreeMap<(u32, u32), DeviceIo>;
+pub(crate) type Devices = BTreeMap<(u32, u32), DeviceIo>;
 
 fn device<'a>(all: &'a mut Devices, name: &str) -> Option<&'a mut DeviceIo> {
     let (major, minor) = name.split_once(':')?;
@@ -51,13 +55,13 @@ fn device<'a>(all: &'a mut Devices, name: &str) -> Option<&'a mut DeviceIo> {
 
 /// What a v1 file counts.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Counted {
+pub(crate) enum Counted {
     Bytes,
     Operations,
 }
 
 /// Lines like `8:0 Read 4096`, and a sum without a device at the end. `Sync` and `Async` count the same again.
-pub(super) fn v1_io(all: &mut Devices, text: &str, counted: Counted) {
+pub(crate) fn v1_io(all: &mut Devices, text: &str, counted: Counted) {
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [name, operation, value] = words[..] else { continue };
@@ -77,7 +81,7 @@ pub(super) fn v1_io(all: &mut Devices, text: &str, counted: Counted) {
 }
 
 /// `io.stat`: lines like `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0`.
-pub(super) fn v2_io(text: &str) -> Devices {
+pub(crate) fn v2_io(text: &str) -> Devices {
     let mut all = Devices::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();

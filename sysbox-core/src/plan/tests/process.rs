@@ -11,8 +11,7 @@ fn systemd_is_known_by_what_its_name_leads_to() {
         assert!(matches!(&mount(&p.attached, dir).what, What::Fs { fstype, .. } if fstype == "tmpfs"));
     }
     for dir in ["debug", "tracing", "security", "config"] {
-        let m = mount(&p.attached, &format!("/sys/kernel/{dir}"));
-        assert!(m.attrs.set.contains(Attrs::RDONLY));
+        assert!(p.nodes.iter().any(|n| n.path == Path::new("/sys/kernel").join(dir)));
     }
     // The same name, and another program: sysvinit, busybox.
     for program in [Some("/usr/bin/busybox"), Some("/usr/bin/systemd-run"), None] {
@@ -136,6 +135,21 @@ fn seccomp_is_opened_for_inner_engines() {
     assert_eq!(without.process.seccomp, None);
     let notify = docker_with(|d| d["linux"]["seccomp"]["syscalls"][1]["action"] = json!("SCMP_ACT_NOTIFY"));
     refused(plan_on(&notify, |_| ()), Kind::InvalidConfig, &["linux.seccomp", "SCMP_ACT_NOTIFY"]);
-    let listened = docker_with(|d| d["linux"]["seccomp"]["listenerPath"] = json!("/run/agent"));
-    refused(plan_on(&listened, |_| ()), Kind::Unsupported, &["linux.seccomp.listenerPath"]);
+}
+
+#[test]
+fn an_agent_is_told_of_only_if_something_is_left_to_it() {
+    let with = |action: &str| {
+        let doc = docker_with(|d| {
+            d["linux"]["seccomp"]["listenerPath"] = json!("/run/agent");
+            d["linux"]["seccomp"]["syscalls"][1]["action"] = json!(action);
+        });
+        planned(&doc).process.seccomp.unwrap()
+    };
+    let listens = |f: &Filter| f.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0;
+    let asks = with("SCMP_ACT_NOTIFY");
+    assert_eq!(asks.listener.as_ref().unwrap().path, Path::new("/run/agent"));
+    assert!(listens(&asks));
+    let alone = with("SCMP_ACT_ALLOW");
+    assert!(alone.listener.is_none() && !listens(&alone));
 }

@@ -98,6 +98,11 @@ fn errors_name_the_field() {
         ),
         (with(json!({"names": ["read"], "action": "SCMP_ACT_NOTIFY"})), "linux.seccomp.listenerPath"),
         (json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}), "linux.seccomp.defaultAction"),
+        (json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "x"}), "linux.seccomp.listenerPath"),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x", "syscalls": [{"names": ["read", "sendmsg"], "action": "SCMP_ACT_NOTIFY"}]}),
+            "linux.seccomp.syscalls",
+        ),
         (json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}), "linux.seccomp.defaultErrnoRet"),
         (json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "m"}), "linux.seccomp.listenerMetadata"),
     ] {

@@ -1,0 +1,86 @@
+//! nodes: a container's own files in /proc and /sys.
+
+use crate::args::Format;
+use crate::documents::say;
+use serde_json::json;
+use sysbox_core::container::MonitorStatus;
+use sysbox_core::procfs::{Kind, NodeState, Origin};
+use sysbox_core::{Result, Runtime};
+
+pub(crate) fn nodes(runtime: &Runtime, id: &str, format: Format, repair: bool) -> Result<u8> {
+    let container = runtime.open(id)?;
+    if repair {
+        container.restart_monitor()?;
+    }
+    let monitor = match container.monitor() {
+        MonitorStatus::None => "none".into(),
+        MonitorStatus::Serves(pid) => format!("serves (pid {pid})"),
+        MonitorStatus::Stuck(pid) => format!("stuck (pid {pid}): try --repair"),
+        MonitorStatus::Dead => "dead: try --repair".into(),
+    };
+    let states = container.nodes()?;
+    if format == Format::Json {
+        let rows: Vec<_> = states.iter().map(document).collect();
+        return say(&format!("{}\n", json!({ "monitor": monitor, "nodes": rows })));
+    }
+    let mut rows = vec![["PATH", "KIND", "NOW", "VALUE", "NOTE"].map(String::from)];
+    rows.extend(states.iter().filter(|s| s.origin != Origin::Absent).map(row));
+    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    let mut text = format!("monitor: {monitor}\n");
+    for r in &rows {
+        let cells: Vec<String> = r.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    say(&text)
+}
+
+fn document(s: &NodeState) -> serde_json::Value {
+    json!({
+        "path": s.node.path, "kind": kind(&s.node.kind), "now": origin(s.origin), "value": s.value,
+        "accepted": s.value.as_ref().map(|v| s.node.value.accepts(v)), "note": s.node.note,
+    })
+}
+
+fn row(s: &NodeState) -> [String; 5] {
+    let path = s.node.path.display().to_string();
+    [path, kind(&s.node.kind).into(), origin(s.origin).into(), value(s), s.node.note.clone()]
+}
+
+/// One line, and not a long one.
+fn value(s: &NodeState) -> String {
+    const LONGEST: usize = 40;
+    let Some(value) = &s.value else { return "-".into() };
+    let mut lines = value.lines();
+    let first: String = lines.next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    let more = lines.next().is_some() || first.chars().count() > LONGEST;
+    let mut text: String = first.chars().take(LONGEST).collect();
+    if more {
+        text += " ...";
+    }
+    if !s.node.value.accepts(value) {
+        text += " (the kernel would not take it)";
+    }
+    text
+}
+
+fn kind(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Stored { .. } => "stored",
+        Kind::Live(_) => "live",
+        Kind::Empty => "empty",
+        Kind::Hidden => "hidden",
+    }
+}
+
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Stored => "stored",
+        Origin::Live => "monitor",
+        Origin::Empty => "empty",
+        Origin::Native => "kernel",
+        Origin::Mounted => "mounted",
+        Origin::Absent => "absent",
+    }
+}

@@ -1,0 +1,150 @@
+//! Puts nodes in place: everything here is done by a process inside, with the container's rights and no others.
+//!
+//! Every node covers one file or directory; nothing but that file is covered, so that a walk with `RESOLVE_NO_XDEV` to any other
+//! setting crosses no mount, as runc's does. Nothing here protects anything: who unmounts a node sees the kernel's own.
+
+use super::node::{name_uuid, Initial, Kind, Leaf};
+use crate::error::{Error, Result, SysResult};
+use crate::mount::{self, Attrs, Copyable, Root};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Source of the tmpfs that holds stored nodes, as /proc/self/mountinfo shows it.
+pub const SOURCE: &str = "sysbox-nodes";
+
+/// Source of the file system of live nodes, likewise.
+pub const LIVE_SOURCE: &str = "sysbox-live";
+
+/// Some 60 files of a page each, with room for an embedder's own. What is written counts to the container's memory.
+const OPTIONS: [&str; 3] = ["mode=755", "size=1m", "nr_inodes=512"];
+
+const HARDENED: Attrs = Attrs::NOSUID.union(Attrs::NODEV).union(Attrs::NOEXEC);
+
+/// Attaches the stored nodes among `leaves`, and the empty and hidden ones, in this process's mount namespace, below the root
+/// `root`. `name` is the container's.
+///
+/// Skipped are paths that do not exist, and stored nodes where this process may write the kernel's own file. The files belong to
+/// the caller's user, which should be root of the container. Needs CAP_SYS_ADMIN over the mount namespace and Linux 5.12.
+///
+/// # Errors
+/// A system call fails, with the node. What has been attached by then stays.
+pub fn stored<'a>(leaves: impl IntoIterator<Item = &'a Leaf>, name: &str, root: BorrowedFd<'_>) -> Result<()> {
+    let root = Root::new(root.try_clone_to_owned().op("dup")?);
+    let mut shelf = None;
+    for node in leaves {
+        if matches!(node.kind, Kind::Live(_)) {
+            continue;
+        }
+        let Some(target) = wanted(node, &root) else { continue };
+        let shelf = match &mut shelf {
+            Some(s) => s,
+            empty => empty.insert(Shelf::new(&root)?),
+        };
+        shelf
+            .leaf(node, name, &root, target.as_fd())
+            .and_then(|leaf| mount::attach(leaf.as_fd(), target.as_fd(), &node.path))
+            .map_err(|e| e.within(format!("node {}", node.path.display())))?;
+    }
+    Ok(())
+}
+
+/// What a node is to cover, unless the kernel's own is there to be used.
+fn wanted(node: &Leaf, root: &Root) -> Option<OwnedFd> {
+    let target = root.find(&node.path).ok()?;
+    let flags = AtFlags::EMPTY_PATH | AtFlags::EACCESS;
+    let native = || rustix::fs::accessat(&target, "", rustix::fs::Access::WRITE_OK, flags).is_ok();
+    (node.is_fixed() || !native()).then_some(target)
+}
+
+/// The tmpfs with the nodes' files.
+#[derive(Debug)]
+struct Shelf {
+    fs: Copyable,
+    files: usize,
+}
+
+impl Shelf {
+    fn new(root: &Root) -> Result<Self> {
+        let options = OPTIONS.map(String::from);
+        let fs = mount::new_fs("tmpfs", Some(SOURCE), &options, HARDENED)?;
+        Ok(Shelf { fs: Copyable::new(fs, root, Path::new("/dev/mqueue"))?, files: 0 })
+    }
+
+    /// What covers `target`, as a detached mount.
+    fn leaf(&mut self, node: &Leaf, name: &str, root: &Root, target: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let Kind::Stored { initial, mode } = &node.kind else { return self.empty(target) };
+        let text = text(initial, name, root)?;
+        let label = self.files.to_string();
+        self.files += 1;
+        let mut file = std::fs::File::from(self.create(&label, *mode)?);
+        file.write_all(&text).op("write")?;
+        mount::clone_fd(file.as_fd(), false)
+    }
+
+    fn create(&self, label: &str, mode: u32) -> Result<OwnedFd> {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.fs.as_fd(), label, flags, Mode::from_raw_mode(mode)).op("create")?;
+        // Not what the umask leaves of it.
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).op("chmod")?;
+        Ok(file)
+    }
+
+    /// An empty directory or file, whichever `target` is, that stays empty.
+    fn empty(&self, target: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let found = if mount::is_dir(target).op("stat")? {
+            match rustix::fs::mkdirat(self.fs.as_fd(), "dir", Mode::from_raw_mode(0o555)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(e) => return Err(Error::sys("mkdir", e.raw_os_error())),
+            }
+            rustix::fs::openat(self.fs.as_fd(), "dir", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).op("open")?
+        } else {
+            self.create("file", 0)?
+        };
+        let leaf = mount::clone_fd(found.as_fd(), false)?;
+        mount::set_attrs(leaf.as_fd(), Attrs::RDONLY, Attrs::empty(), false)?;
+        Ok(leaf)
+    }
+}
+
+fn text(initial: &Initial, name: &str, root: &Root) -> Result<Vec<u8>> {
+    match initial {
+        Initial::Text(text) => Ok(text.clone().into_bytes()),
+        Initial::NameUuid => Ok(format!("{}\n", name_uuid(name)).into_bytes()),
+        Initial::Copy(path) => read(root, path),
+    }
+}
+
+/// One read: what is copied are single lines of the kernel's.
+fn read(root: &Root, path: &Path) -> Result<Vec<u8>> {
+    let mut text = vec![0; 512];
+    let n = rustix::io::read(root.read(path)?, &mut text[..]).op_at("read", path)?;
+    text.truncate(n);
+    Ok(text)
+}
+
+/// Puts a live node, a detached mount of a file, over the kernel's file. Nothing happens where the kernel has none.
+///
+/// # Errors
+/// move_mount(2) fails.
+pub(crate) fn live(node: &Leaf, leaf: BorrowedFd<'_>, root: &Root) -> Result<()> {
+    match root.find(&node.path) {
+        Ok(target) => mount::attach(leaf, target.as_fd(), &node.path),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Takes away a leaf whose server is dead, or another that a monitor has left.
+pub(crate) fn take_dead(leaf: &Leaf, root: &Root) {
+    const FUSE: u64 = 0x6573_5546;
+    let Ok(found) = root.find(&leaf.path) else { return };
+    let dead = match rustix::fs::fstatfs(&found) {
+        Ok(s) => s.f_type as u64 == FUSE,
+        Err(e) => matches!(e, rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED),
+    };
+    if dead {
+        let _ =
+            nix::mount::umount2(&leaf.path, nix::mount::MntFlags::MNT_DETACH | nix::mount::MntFlags::UMOUNT_NOFOLLOW);
+    }
+}
