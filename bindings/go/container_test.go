@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -523,4 +525,72 @@ func TestIDs(t *testing.T) {
 	if slices.ContainsFunc(all, mine) {
 		t.Fatalf("%+v", all)
 	}
+}
+
+func TestNodes(t *testing.T) {
+	l := newLab(t)
+	id := l.id()
+	s := l.system(id, "/bin/sleep", "1000")
+	s.Memory, s.Annotations = 64<<20, map[string]string{"sysbox.nodes": "live"}
+	c := l.make(id, s, sysbox.CreateOptions{})
+	l.ok(c.Start(l.context()))
+	nodes, err := c.Nodes()
+	l.ok(err)
+	kinds := map[string]int{}
+	for _, n := range nodes.Nodes {
+		if n.Path == "" || n.Now == "" {
+			t.Errorf("%+v", n)
+		}
+		kinds[n.Kind]++
+	}
+	if kinds["stored"] == 0 || kinds["live"] == 0 || nodes.Monitor.Status != "serves" || nodes.Monitor.Pid == 0 {
+		t.Errorf("%v, %+v", kinds, nodes.Monitor)
+	}
+	l.ok(syscall.Kill(nodes.Monitor.Pid, syscall.SIGKILL))
+	l.eventually("the monitor is dead", func() bool {
+		nodes, err := c.Nodes()
+		return err == nil && nodes.Monitor.Status == "dead"
+	})
+	l.ok(c.RestartMonitor())
+	after, err := c.Nodes()
+	if err != nil || after.Monitor.Status != "serves" || after.Monitor.Pid == nodes.Monitor.Pid {
+		t.Errorf("%+v, %v", after.Monitor, err)
+	}
+	if _, total := l.sh(c, "grep MemTotal /proc/meminfo"); !strings.HasSuffix(total, " 65536 kB") {
+		t.Error(total)
+	}
+
+	text, err := sysbox.RenderNode(l.cgroup(id), "/proc/meminfo")
+	l.ok(err)
+	if !strings.HasPrefix(strings.Join(strings.Fields(text), " "), "MemTotal: 65536 kB") {
+		t.Errorf("%q", text)
+	}
+	_, err = sysbox.RenderNode(l.cgroup(id), "/proc/none")
+	l.is(err, sysbox.ErrNotFound)
+	l.delete(c)
+
+	// In a thread that ends with its goroutine.
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- func() error {
+			if err := syscall.Unshare(syscall.CLONE_FS | syscall.CLONE_NEWNS); err != nil {
+				return err
+			}
+			if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+				return err
+			}
+			if err := sysbox.AttachNode("/proc/version", []byte("mine\n"), 0o444); err != nil {
+				return err
+			}
+			text, err := os.ReadFile("/proc/version")
+			if string(text) != "mine\n" {
+				return fmt.Errorf("%q, %v", text, err)
+			}
+			return nil
+		}()
+	}()
+	l.ok(<-result)
+	l.is(sysbox.AttachNode("/etc/passwd", nil, 0o444), sysbox.ErrInvalidConfig)
+	l.is(sysbox.AttachNode("/proc/version", nil, 0o7444), sysbox.ErrInvalidArgument)
 }
