@@ -270,14 +270,16 @@ static void one_container(const sysbox_context_t *context, const char *good) {
   sysbox_cancel_t *cancel = NULL;
   sysbox_buf_t *buf = NULL;
   int32_t n = 7;
+  char id[32];
+  snprintf(id, sizeof id, "hostile-%d", (int)getpid());
   sysbox_create_options_t o = SYSBOX_CREATE_OPTIONS_INIT;
   o.stdin_fd = SYSBOX_FD_NULL;
   o.timeout_ms = INT64_MAX;
   GOOD(sysbox_cancel_new(&cancel, &err));
   o.cancel = cancel;
-  GOOD(sysbox_container_create(context, "hostile", bytes(good), strlen(good), NULL, &o, &c, &err));
+  GOOD(sysbox_container_create(context, id, bytes(good), strlen(good), NULL, &o, &c, &err));
   if (c == NULL) return;
-  EXPECT(SYSBOX_ERR_EXISTS, sysbox_container_create(context, "hostile", bytes(good), strlen(good), NULL, NULL, &c, &err));
+  EXPECT(SYSBOX_ERR_EXISTS, sysbox_container_create(context, id, bytes(good), strlen(good), NULL, NULL, &c, &err));
   BAD(sysbox_container_watch(c, NULL, &err));
   GOOD(sysbox_container_watch(c, &events, &err));
   BAD(sysbox_events_next(events, NULL, &err));
@@ -379,7 +381,7 @@ static void one_container(const sysbox_context_t *context, const char *good) {
   GOOD(sysbox_events_next(events, &n, &err));
   SAY(n == SYSBOX_EVENT_NONE);
   sysbox_events_free(events);
-  SAY(strcmp(sysbox_container_id(c), "hostile") == 0);
+  SAY(strcmp(sysbox_container_id(c), id) == 0);
   sysbox_container_free(c);
 }
 
