@@ -5,6 +5,8 @@
 #   exec    `true` in a running container
 #   memory  peak of the largest single process of one `run`
 #   flat    creation time of the first and of the last of many running containers
+#   embed   the same as `run`, in a process that embeds the library: C (`c`), and Go with 1 GiB of heap (`go`); and runtimes
+#           as child processes of that Go program
 #   docker, inner  Docker as the front end, and inside: see bench-docker.sh
 #   nodes   the container's own files in /proc and /sys: see bench-nodes.sh
 # runc and crun share a bundle (their own default one, plus the user and cgroup namespaces); ours is what `spec` writes.
@@ -156,6 +158,47 @@ section_flat() {
   done
 }
 
+# Builds the library, as it is installed, and two programs against it.
+build_embedders() {
+  local repository=$here/..
+  make --no-print-directory -C "$repository" install-lib PREFIX="$work/prefix" &&
+    cc -O2 "$here/bench-embed.c" -o "$work/embed-c" -I"$work/prefix/include" -L"$work/prefix/lib" -lsysbox \
+      -Wl,-rpath,"$work/prefix/lib" &&
+    # Go does not notice by itself that it is another library than last time.
+    (cd "$repository/bindings/go" && PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig \
+      CGO_CFLAGS="-O2 -I$work/prefix/include" CGO_LDFLAGS="-L$work/prefix/lib -Wl,-rpath,$work/prefix/lib" \
+      GOFLAGS=-buildvcs=false GOPROXY=off GOTOOLCHAIN=local go build -o "$work/embed-go" ./internal/bench)
+}
+
+section_embed() {
+  local round name variants at ms
+  local -A failed=()
+  if ! build_embedders >"$work/build.log" 2>&1; then
+    echo "bench: the library or its users cannot be built:" >&2
+    tail -n 5 "$work/build.log" >&2
+    row embed all failed - -
+    return
+  fi
+  variants=("go,$work/state/go,${bundles[${names[0]}]}/true")
+  for name in "${names[@]}"; do variants+=("$name,${program[$name]},$work/state/$name,${bundles[$name]}/true"); done
+  for ((round = 0; round < rounds; round++)); do
+    "$work/embed-c" "$work/state/c" "${bundles[${names[0]}]}/true" "$runs" <"$work/stdin" >>"$work/embed.c" || failed[c]=1
+    at=$((round % ${#variants[@]}))
+    while read -r name ms; do
+      if [[ $ms == failed ]]; then failed[$name]=1; else echo "$ms" >>"$work/embed.$name"; fi
+    done < <(
+      "$work/embed-go" -runs "$runs" "${variants[@]:at}" "${variants[@]:0:at}" <"$work/stdin"
+    )
+  done
+  for name in "${names[0]}" c go "${names[@]:1}"; do
+    if [[ -z ${failed[$name]:-} && -s $work/embed.$name ]]; then
+      report embed "$name" ms "$(median <"$work/embed.$name")" "$(sort -g "$work/embed.$name" | head -n 1)" 1
+    else
+      row embed "$name" failed - -
+    fi
+  done
+}
+
 # ---- the surroundings ----------------------------------------------------------------------------------------------
 
 # bundle DIR ROOTFS: two bundles from DIR's config.json, to end at once and to stay.
@@ -256,7 +299,7 @@ if [[ ${1:-} == --inside ]]; then
   exit
 fi
 
-[[ $# -gt 0 ]] || set -- run create exec memory flat nodes docker inner
+[[ $# -gt 0 ]] || set -- run create exec embed memory flat nodes docker inner
 engine=() plain=() nodes=
 for section in "$@"; do
   case $section in docker | inner) engine+=("$section"); continue ;; nodes) nodes=1; continue ;; *) plain+=("$section") ;; esac

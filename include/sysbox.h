@@ -676,7 +676,8 @@ void sysbox_child_free(sysbox_child_t *child);
  * If it fails, is canceled, or takes too long, nothing is left behind. If this process is killed meanwhile, `sysbox_container_open`
  * and `sysbox_container_delete` with force, from any process, clean up.
  *
- * @param id its name: 1 to 240 ASCII letters, digits and _ + - .
+ * @param id its name: 1 to 240 ASCII letters, digits and _ + - . Its control group is /sysbox-NAME unless `linux.cgroupsPath` says
+ * otherwise, so that it should be the host's only container of that name
  * @param config an OCI config.json, 1.0 to 1.3. Copied. NULL, with size 0: the one in `bundle`
  * @param config_size its size in bytes
  * @param bundle what relative paths in the configuration are relative to. NULL, if `config` is given: /
@@ -1118,6 +1119,57 @@ sysbox_status_t sysbox_mount_idmapped(const char *path,
                                       const sysbox_mount_options_t *options,
                                       int32_t *mount_fd,
                                       sysbox_error_t **err);
+
+/**
+ * What a container sees in /proc and /sys where the kernel shows the host, or refuses to be written, and what its root reads there.
+ *
+ * @param[out] json an object: "monitor" (an object with "status": "none", "serves", "stuck" or "dead", and "pid" if there is one) and
+ * "nodes", an array of objects with "path", "kind" ("stored", "live", "empty" or "hidden"), "now" (where what is read comes from:
+ * "stored", "monitor", "empty", "kernel", "mounted" or "absent"), "value" (up to 4 KiB, or null), "accepted" (whether the kernel
+ * would take the value, or null) and "note"
+ * @return `SYSBOX_ERR_WRONG_STATE` if it has ended; `SYSBOX_ERR_BUSY` if a file system of its own hangs
+ */
+sysbox_status_t sysbox_container_nodes(const sysbox_container_t *container,
+                                       sysbox_buf_t **json,
+                                       sysbox_error_t **err);
+
+/**
+ * Puts another monitor in the place of one that is stuck or dead. Does nothing if it serves, or if the container has no live nodes.
+ *
+ * @return `SYSBOX_ERR_WRONG_STATE` unless the container is created, running or paused
+ */
+sysbox_status_t sysbox_container_restart_monitor(const sysbox_container_t *container,
+                                                 sysbox_error_t **err);
+
+/**
+ * What a live node shows for a control group, whoever reads it: on its own, without a container.
+ *
+ * @param cgroup its path as /proc/PID/cgroup has it, as in "/system.slice/cron.service"
+ * @param path the node, as in "/proc/meminfo"
+ * @param[out] text what a reader would see
+ * @return `SYSBOX_ERR_NOT_FOUND` if there is no live node of that path
+ */
+sysbox_status_t sysbox_node_render(const char *cgroup,
+                                   const char *path,
+                                   sysbox_buf_t **text,
+                                   sysbox_error_t **err);
+
+/**
+ * Puts a file over one of the kernel's, for those in the mount namespace of the calling thread, which should be one of its own: on its
+ * own, without a container. Does nothing where the kernel has no such file, and, if `mode` lets anybody write, where the caller
+ * may write the kernel's. It is taken away with umount(2).
+ *
+ * @param path the kernel's file, below /proc or /sys
+ * @param text what it holds. Copied
+ * @param text_size how many bytes; at most 4096, UTF-8
+ * @param mode permission bits, such as 0444. The file belongs to the caller
+ * @return `SYSBOX_ERR_INVALID_CONFIG` for a path that is elsewhere
+ */
+sysbox_status_t sysbox_node_attach(const char *path,
+                                   const uint8_t *text,
+                                   size_t text_size,
+                                   uint32_t mode,
+                                   sysbox_error_t **err);
 
 /**
  * Takes a range of IDs from the host's pool that nobody else has, of the size that the context says: as a container gets them.

@@ -47,7 +47,8 @@ impl Container {
 /// If it fails, is canceled, or takes too long, nothing is left behind. If this process is killed meanwhile, `sysbox_container_open`
 /// and `sysbox_container_delete` with force, from any process, clean up.
 ///
-/// @param id its name: 1 to 240 ASCII letters, digits and _ + - .
+/// @param id its name: 1 to 240 ASCII letters, digits and _ + - . Its control group is /sysbox-NAME unless `linux.cgroupsPath` says
+/// otherwise, so that it should be the host's only container of that name
 /// @param config an OCI config.json, 1.0 to 1.3. Copied. NULL, with size 0: the one in `bundle`
 /// @param config_size its size in bytes
 /// @param bundle what relative paths in the configuration are relative to. NULL, if `config` is given: /

@@ -21,6 +21,7 @@ mod idmap;
 mod limit;
 mod log;
 mod mount;
+mod nodes;
 mod options;
 mod status;
 mod streams;

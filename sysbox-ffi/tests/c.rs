@@ -111,7 +111,7 @@ fn what_goes_in_and_comes_out() {
     for flags in [&[][..], &["-fsanitize=address,undefined"]] {
         let program = lab.path("features");
         compile(&source("features.c"), &program, library(), flags);
-        let said = ok(Command::new(program).arg(lab.dir.path()).arg(lab.state()));
+        let said = ok(Command::new(program).arg(lab.dir.path()).arg(lab.state()).arg(format!("{}/f", lab.cgroup)));
         assert!(said.contains("all well"), "{said}");
         lab.assert_nothing_left("at the end");
     }

@@ -110,10 +110,13 @@ fn a_host_without_executable_memory_files() {
     // The setting is of a pid namespace. 0x10 is MFD_EXEC.
     let script = "echo 2 >/proc/sys/vm/memfd_noexec || exit 3
         python3 -c 'import ctypes; exit(ctypes.CDLL(None).memfd_create(b\"x\", 0x10) >= 0)' || exit 4
-        exec \"$@\"";
+        # Containers are named after the pid of their creator, and control groups after them.
+        echo \"$OUTER\" >/proc/sys/kernel/ns_last_pid
+        \"$@\"";
     let mut run = Command::new("unshare");
     run.args(["--pid", "--fork", "--mount", "--mount-proc", "sh", "-c", script, "sh"]).arg(program);
     run.arg(lab.path("tree")).arg(lab.path("script")).env("JOB_STATE", lab.state());
+    run.env("OUTER", std::process::id().to_string());
     let out = common::output(&mut run, Duration::from_secs(60));
     let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
     assert_eq!((out.status.code(), said.as_str()), (Some(6), "inside\n"));

@@ -4,7 +4,7 @@ use crate::args::Format;
 use crate::documents::say;
 use serde_json::json;
 use sysbox_core::container::MonitorStatus;
-use sysbox_core::procfs::{Kind, NodeState, Origin};
+use sysbox_core::procfs::{NodeState, Origin};
 use sysbox_core::{Result, Runtime};
 
 pub(crate) fn nodes(runtime: &Runtime, id: &str, format: Format, repair: bool) -> Result<u8> {
@@ -20,7 +20,7 @@ pub(crate) fn nodes(runtime: &Runtime, id: &str, format: Format, repair: bool) -
     };
     let states = container.nodes()?;
     if format == Format::Json {
-        let rows: Vec<_> = states.iter().map(document).collect();
+        let rows: Vec<_> = states.iter().map(NodeState::describe).collect();
         return say(&format!("{}\n", json!({ "monitor": monitor, "nodes": rows })));
     }
     let mut rows = vec![["PATH", "KIND", "NOW", "VALUE", "NOTE"].map(String::from)];
@@ -36,16 +36,9 @@ pub(crate) fn nodes(runtime: &Runtime, id: &str, format: Format, repair: bool) -
     say(&text)
 }
 
-fn document(s: &NodeState) -> serde_json::Value {
-    json!({
-        "path": s.node.path, "kind": kind(&s.node.kind), "now": origin(s.origin), "value": s.value,
-        "accepted": s.value.as_ref().map(|v| s.node.value.accepts(v)), "note": s.node.note,
-    })
-}
-
 fn row(s: &NodeState) -> [String; 5] {
     let path = s.node.path.display().to_string();
-    [path, kind(&s.node.kind).into(), origin(s.origin).into(), value(s), s.node.note.clone()]
+    [path, s.node.kind.name().into(), s.origin.name().into(), value(s), s.node.note.clone()]
 }
 
 /// One line, and not a long one.
@@ -68,24 +61,4 @@ fn value(s: &NodeState) -> String {
         text += " (the kernel would not take it)";
     }
     text
-}
-
-fn kind(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Stored { .. } => "stored",
-        Kind::Live(_) => "live",
-        Kind::Empty => "empty",
-        Kind::Hidden => "hidden",
-    }
-}
-
-fn origin(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Stored => "stored",
-        Origin::Live => "monitor",
-        Origin::Empty => "empty",
-        Origin::Native => "kernel",
-        Origin::Mounted => "mounted",
-        Origin::Absent => "absent",
-    }
 }

@@ -39,6 +39,31 @@ pub enum Origin {
     Absent,
 }
 
+impl NodeState {
+    /// For programs, as a JSON object: `path`, `kind` and `now` in the words of [`Kind::name`] and [`Origin::name`], `value`, whether the
+    /// kernel would take that (`accepted`), and `note`.
+    pub fn describe(&self) -> serde_json::Value {
+        serde_json::json!({
+            "path": self.node.path, "kind": self.node.kind.name(), "now": self.origin.name(), "value": self.value,
+            "accepted": self.value.as_ref().map(|v| self.node.value.accepts(v)), "note": self.node.note,
+        })
+    }
+}
+
+impl Origin {
+    /// In a word: `stored`, `monitor`, `empty`, `kernel`, `mounted` or `absent`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Stored => "stored",
+            Origin::Live => "monitor",
+            Origin::Empty => "empty",
+            Origin::Native => "kernel",
+            Origin::Mounted => "mounted",
+            Origin::Absent => "absent",
+        }
+    }
+}
+
 /// Looks at a node by a process inside. `mounts` are those of the container. Live values are read only if its monitor `serves`: a
 /// reader would wait for one that is stuck.
 pub(crate) fn at(node: &Node, mounts: &[Entry], root: &Root, serves: bool) -> NodeState {

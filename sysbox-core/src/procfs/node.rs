@@ -139,6 +139,18 @@ impl Node {
     }
 }
 
+impl Kind {
+    /// In a word: `stored`, `live`, `empty` or `hidden`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Stored { .. } => "stored",
+            Kind::Live(_) => "live",
+            Kind::Empty => "empty",
+            Kind::Hidden => "hidden",
+        }
+    }
+}
+
 impl Leaf {
     /// Nobody may write it: then it is there whatever the kernel allows.
     pub(crate) fn is_fixed(&self) -> bool {

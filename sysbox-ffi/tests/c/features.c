@@ -1,13 +1,15 @@
 /*
- * features BUNDLE STATE_DIR - what goes into a container and comes out of it: a bundle, streams, further descriptors, a terminal, events, and
+ * features BUNDLE STATE_DIR CGROUP - what goes into a container and comes out of it: a bundle, streams, further descriptors, a terminal, events, and
  * the parts on their own. BUNDLE has a config.json, with a relative root.path, of a container that reads lines and echoes them.
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -114,6 +116,33 @@ static void terminal(const sysbox_container_t *c) {
   close(master), close(socket[0]), close(socket[1]);
 }
 
+/* As the container's root reads it, and as the library renders it on its own: the limit of its memory. */
+static void nodes(const sysbox_container_t *c, const char *cgroup) {
+  sysbox_buf_t *buf = NULL;
+  OK(sysbox_container_nodes(c, &buf, &err));
+  SO(strstr(sysbox_buf_data(buf), "\"path\":\"/proc/meminfo\"") != NULL);
+  int lives = strstr(sysbox_buf_data(buf), "\"status\":\"serves\"") != NULL;
+  SO(!lives || strstr(sysbox_buf_data(buf), "MemTotal:          65536 kB") != NULL);
+  if (!lives) printf("SKIP live nodes: %.60s\n", sysbox_buf_data(buf));
+  sysbox_buf_free(buf);
+  OK(sysbox_container_restart_monitor(c, &err));
+  OK(sysbox_node_render(cgroup, "/proc/meminfo", &buf, &err));
+  SO(strncmp(sysbox_buf_data(buf), "MemTotal:          65536 kB\n", 28) == 0);
+  sysbox_buf_free(buf);
+}
+
+/* A file over the kernel's, seen by this process alone. */
+static void own_node(void) {
+  char seen[64] = "";
+  SO(unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+  OK(sysbox_node_attach("/proc/sys/kernel/panic", (const uint8_t *)"4711\n", 5, 0444, &err));
+  OK(sysbox_node_attach("/proc/sys/kernel/no_such", (const uint8_t *)"4711\n", 5, 0444, &err));
+  int fd = open("/proc/sys/kernel/panic", O_RDONLY);
+  SO(fd >= 0 && read(fd, seen, sizeof seen - 1) == 5 && strcmp(seen, "4711\n") == 0);
+  close(fd);
+  SO(umount("/proc/sys/kernel/panic") == 0);
+}
+
 static void parts(const sysbox_context_t *context, const char *bundle, const char *state) {
   sysbox_idmap_t *uid = NULL, *gid = NULL;
   int32_t userns = -1, mount = -1;
@@ -142,7 +171,7 @@ static void parts(const sysbox_context_t *context, const char *bundle, const cha
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) return 2;
+  if (argc != 4) return 2;
   setvbuf(stdout, NULL, _IONBF, 0);
   sysbox_context_t *context = NULL, *small = NULL;
   sysbox_container_t *c = NULL;
@@ -171,6 +200,7 @@ int main(int argc, char **argv) {
   SO(next(events) == SYSBOX_EVENT_STARTED && !readable(sysbox_events_fd(events), 0));
   SO(write(in[1], "hello\n", 6) == 6);
   await(out[0], "echo hello");
+  nodes(c, argv[3]);
   streams(c);
   terminal(c);
   OK(sysbox_container_pause(c, &err));
@@ -211,6 +241,7 @@ int main(int argc, char **argv) {
   sysbox_events_free(events);
   sysbox_container_free(c);
   close(pidfd), close(out[0]);
+  own_node();
   puts("all well");
   return 0;
 }

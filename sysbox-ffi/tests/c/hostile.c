@@ -75,6 +75,8 @@ static void without_handles(void) {
   BAD(sysbox_container_pidfd(NULL, &n, &err));
   sysbox_events_t *events = NULL;
   BAD(sysbox_container_watch(NULL, &events, &err));
+  BAD(sysbox_container_nodes(NULL, &buf, &err));
+  BAD(sysbox_container_restart_monitor(NULL, &err));
   BAD(sysbox_events_next(NULL, &n, &err));
   BAD(sysbox_child_pidfd(NULL, &n, &err));
   BAD(sysbox_child_kill(NULL, SIGKILL, &err));
@@ -268,14 +270,16 @@ static void one_container(const sysbox_context_t *context, const char *good) {
   sysbox_cancel_t *cancel = NULL;
   sysbox_buf_t *buf = NULL;
   int32_t n = 7;
+  char id[32];
+  snprintf(id, sizeof id, "hostile-%d", (int)getpid());
   sysbox_create_options_t o = SYSBOX_CREATE_OPTIONS_INIT;
   o.stdin_fd = SYSBOX_FD_NULL;
   o.timeout_ms = INT64_MAX;
   GOOD(sysbox_cancel_new(&cancel, &err));
   o.cancel = cancel;
-  GOOD(sysbox_container_create(context, "hostile", bytes(good), strlen(good), NULL, &o, &c, &err));
+  GOOD(sysbox_container_create(context, id, bytes(good), strlen(good), NULL, &o, &c, &err));
   if (c == NULL) return;
-  EXPECT(SYSBOX_ERR_EXISTS, sysbox_container_create(context, "hostile", bytes(good), strlen(good), NULL, NULL, &c, &err));
+  EXPECT(SYSBOX_ERR_EXISTS, sysbox_container_create(context, id, bytes(good), strlen(good), NULL, NULL, &c, &err));
   BAD(sysbox_container_watch(c, NULL, &err));
   GOOD(sysbox_container_watch(c, &events, &err));
   BAD(sysbox_events_next(events, NULL, &err));
@@ -294,6 +298,8 @@ static void one_container(const sysbox_context_t *context, const char *good) {
   BAD(sysbox_container_stats(c, NULL, &err));
   BAD(sysbox_container_processes(c, NULL, &err));
   BAD(sysbox_container_config(c, NULL, &err));
+  BAD(sysbox_container_nodes(c, NULL, &err));
+  GOOD(sysbox_container_restart_monitor(c, &err));
   BAD(sysbox_container_pid(c, NULL, &err));
   BAD(sysbox_container_pidfd(c, NULL, &err));
   BAD(sysbox_container_pid(c, UNALIGNED(int32_t), &err));
@@ -366,6 +372,7 @@ static void one_container(const sysbox_context_t *context, const char *good) {
   EXPECT(SYSBOX_ERR_WRONG_STATE, sysbox_container_pid(c, &n, &err));
   EXPECT(SYSBOX_ERR_WRONG_STATE, sysbox_container_stats(c, &buf, &err));
   EXPECT(SYSBOX_ERR_WRONG_STATE, sysbox_container_pause(c, &err));
+  EXPECT(SYSBOX_ERR_WRONG_STATE, sysbox_container_nodes(c, &buf, &err));
   EXPECT(SYSBOX_ERR_WRONG_STATE, sysbox_container_exec(c, bytes(sleep), strlen(sleep), NULL, &child, &err));
   GOOD(sysbox_events_next(events, &n, &err));
   SAY(n == SYSBOX_EVENT_STOPPED);
@@ -374,7 +381,7 @@ static void one_container(const sysbox_context_t *context, const char *good) {
   GOOD(sysbox_events_next(events, &n, &err));
   SAY(n == SYSBOX_EVENT_NONE);
   sysbox_events_free(events);
-  SAY(strcmp(sysbox_container_id(c), "hostile") == 0);
+  SAY(strcmp(sysbox_container_id(c), id) == 0);
   sysbox_container_free(c);
 }
 
@@ -435,6 +442,20 @@ static void parts(const sysbox_context_t *context, const char *state, const char
     close(mount);
     close(userns);
   }
+
+  BAD(sysbox_node_render(NULL, "/proc/meminfo", &buf, &err));
+  BAD(sysbox_node_render("/", NULL, &buf, &err));
+  BAD(sysbox_node_render("/", "/proc/meminfo", NULL, &err));
+  EXPECT(SYSBOX_ERR_NOT_FOUND, sysbox_node_render("/", "/proc/cmdline", &buf, &err));
+  EXPECT(SYSBOX_ERR_NOT_FOUND, sysbox_node_render("/", not_utf8, &buf, &err));
+  BAD(sysbox_node_render(long_text, "/proc/meminfo", &buf, &err));
+  BAD(sysbox_node_attach(NULL, bytes("x"), 1, 0444, &err));
+  BAD(sysbox_node_attach("/proc/sys/kernel/panic", NULL, 1, 0444, &err));
+  BAD(sysbox_node_attach("/proc/sys/kernel/panic", bytes("x"), (size_t)-1, 0444, &err));
+  BAD(sysbox_node_attach("/proc/sys/kernel/panic", bytes(not_utf8), 2, 0444, &err));
+  BAD(sysbox_node_attach("/proc/sys/kernel/panic", bytes("x"), 1, 01777, &err));
+  EXPECT(SYSBOX_ERR_INVALID_CONFIG, sysbox_node_attach("/etc/passwd", bytes("x"), 1, 0444, &err));
+  EXPECT(SYSBOX_ERR_INVALID_CONFIG, sysbox_node_attach("/proc/../etc/passwd", bytes("x"), 1, 0444, &err));
 
   BAD(sysbox_subid_allocate(context, NULL, &uid, &gid, &err));
   BAD(sysbox_subid_allocate(context, state, NULL, &gid, &err));

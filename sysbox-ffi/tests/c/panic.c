@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sysbox.h>
+#include <unistd.h>
 
 sysbox_status_t sysbox_test_panic(const sysbox_container_t *container, sysbox_error_t **err);
 
@@ -24,13 +25,14 @@ int main(int argc, char **argv) {
   sysbox_context_options_t o = SYSBOX_CONTEXT_OPTIONS_INIT;
   o.state_dir = argv[1];
   IS(SYSBOX_OK, sysbox_context_new(&o, &context, &err));
-  char config[4096];
+  char config[4096], id[32];
+  snprintf(id, sizeof id, "panic-%d", (int)getpid());
   snprintf(config, sizeof config,
            "{\"ociVersion\": \"1.2.0\", \"root\": {\"path\": \"%s\"}, \"process\": {\"cwd\": \"/\", \"user\": {\"uid\": 0, \"gid\": 0},"
            " \"args\": [\"/bin/sleep\", \"100\"]}, \"linux\": {\"namespaces\": [{\"type\": \"user\"}, {\"type\": \"pid\"},"
            " {\"type\": \"network\"}, {\"type\": \"ipc\"}, {\"type\": \"uts\"}, {\"type\": \"mount\"}, {\"type\": \"cgroup\"}]}}",
            argv[2]);
-  IS(SYSBOX_OK, sysbox_container_create(context, "c", (const uint8_t *)config, strlen(config), NULL, NULL, &c, &err));
+  IS(SYSBOX_OK, sysbox_container_create(context, id, (const uint8_t *)config, strlen(config), NULL, NULL, &c, &err));
   IS(SYSBOX_OK, sysbox_container_start(c, NULL, &err));
   if (sysbox_test_panic(c, NULL) != SYSBOX_ERR_PANIC) return 1;
   IS(SYSBOX_ERR_POISONED, sysbox_test_panic(c, &err));
@@ -38,11 +40,11 @@ int main(int argc, char **argv) {
   IS(SYSBOX_ERR_POISONED, sysbox_container_kill(c, 9, &err));
   IS(SYSBOX_ERR_POISONED, sysbox_container_wait(c, NULL, &n, NULL, &err));
   IS(SYSBOX_ERR_POISONED, sysbox_container_delete(c, NULL, &err));
-  IS(SYSBOX_OK, sysbox_container_open(context, "c", &again, &err));
+  IS(SYSBOX_OK, sysbox_container_open(context, id, &again, &err));
   IS(SYSBOX_ERR_PANIC, sysbox_test_panic(again, &err));
   sysbox_container_free(again);
   sysbox_container_free(c);
-  IS(SYSBOX_OK, sysbox_container_open(context, "c", &again, &err));
+  IS(SYSBOX_OK, sysbox_container_open(context, id, &again, &err));
   sysbox_delete_options_t force = SYSBOX_DELETE_OPTIONS_INIT;
   force.force = 1;
   IS(SYSBOX_OK, sysbox_container_delete(again, &force, &err));

@@ -33,7 +33,8 @@ static int fail(const char *what, sysbox_error_t *err) {
 
 static int one(int n) {
   char id[32], config[4096];
-  snprintf(id, sizeof id, "c%d", n);
+  /* The control group is named after it, and must be nobody else's. */
+  snprintf(id, sizeof id, "spawn-%d-%d", (int)getpid(), n);
   snprintf(config, sizeof config,
            "{\"ociVersion\": \"1.2.0\", \"root\": {\"path\": \"%s\"}, \"process\": {\"cwd\": \"/\", \"user\": {\"uid\": 0, \"gid\": 0},"
            " \"args\": [\"/bin/sh\", \"-c\", \"exit %d\"]}, \"linux\": {\"namespaces\": [{\"type\": \"user\"}, {\"type\": \"pid\"},"

@@ -1,6 +1,7 @@
 """threads.py LIBRARY STATE_DIR TREE - dlopen from a program with running threads; containers from several of them."""
 import ctypes
 import json
+import os
 import sys
 import threading
 
@@ -67,7 +68,7 @@ def several(prefix):
         failures.append(e)
 
 
-workers = [threading.Thread(target=several, args=(f"w{n}",)) for n in range(4)]
+workers = [threading.Thread(target=several, args=(f"threads-{os.getpid()}-{n}",)) for n in range(4)]
 for thread in workers:
     thread.start()
 for thread in workers:

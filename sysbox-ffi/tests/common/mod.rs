@@ -154,6 +154,20 @@ pub fn children() -> BTreeSet<i32> {
     all.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|p| parent(p).as_deref() == Some(&me)).collect()
 }
 
+/// Stages and monitors that come from this process: those that execute the copies of the stage program that it has in memory.
+pub fn helpers() -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |path: PathBuf| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let own = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter(|e| {
+        std::fs::read_link(e.path()).is_ok_and(|link| link.to_string_lossy().contains("memfd:sysbox-stage"))
+    });
+    let own: BTreeSet<_> = own.filter_map(|e| inode(e.path())).collect();
+    assert!(!own.is_empty(), "there is no stage program in memory");
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let ours = all.filter(|e| inode(e.path().join("exe")).is_some_and(|exe| own.contains(&exe)));
+    ours.map(|e| std::fs::read_to_string(e.path().join("stat")).unwrap_or_default()).collect()
+}
+
 /// Open descriptors of this process.
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()

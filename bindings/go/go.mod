@@ -1,0 +1,3 @@
+module sysbox.example/sysbox
+
+go 1.24

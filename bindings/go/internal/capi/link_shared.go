@@ -1,0 +1,6 @@
+//go:build !sysbox_static
+
+package capi
+
+// #cgo pkg-config: sysbox
+import "C"
