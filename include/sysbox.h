@@ -39,8 +39,9 @@
  * The process. The library changes nothing of it that lasts: no signal handlers, no working directory, umask, environment,
  * namespaces or credentials of any thread, no threads of its own, no subreaper, no constructor that runs when it is loaded, and no
  * output but for the message of a bug (SYSBOX_ERR_PANIC) on standard error. It starts a short-lived program for what needs to be
- * done elsewhere, by vfork, never by fork. A container's init, and programs run by sysbox_container_exec, are children of the process:
- * it gets a SIGCHLD when they end.
+ * done elsewhere, by vfork, never by fork. For a container with live nodes that program leaves a monitor behind, which ends with the
+ * container; the process has it as a child only if it is a subreaper or pid 1. A container's init, and programs run by
+ * sysbox_container_exec, are children of the process: it gets a SIGCHLD when they end.
  *
  * fork(2). A child process that was made by fork may call exec. It must not use the library; the handles are its parent's.
  */

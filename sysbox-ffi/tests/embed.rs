@@ -123,6 +123,45 @@ fn a_host_without_executable_memory_files() {
     lab.assert_nothing_left("at the end");
 }
 
+const LEAVER: &str = "SYSBOX_TEST_LEAVE_IN";
+
+/// A program that leaves a container behind: this test program again, told by its environment what to do.
+#[test]
+fn leaver() {
+    let Some(dir) = std::env::var_os(LEAVER) else { return };
+    let abi = Abi::in_directory(library(), &Path::new(&dir).join("state"));
+    let config = std::fs::read_to_string(Path::new(&dir).join("config.json")).unwrap();
+    let null = File::options().write(true).open("/dev/null").unwrap();
+    abi.create("c", &config, &null, ms(0)).unwrap().start(ms(0)).unwrap();
+}
+
+#[test]
+fn a_container_outlives_its_creator() {
+    let name = "a_container_outlives_its_creator";
+    let Some(lab) = Lab::new(name, "busybox") else { return };
+    let mut config = lab.config("c", "exec sleep 1000");
+    config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 64 << 20 });
+    std::fs::write(lab.path("config.json"), config.to_string()).unwrap();
+    let leaver = std::env::current_exe().unwrap();
+    ok(Command::new(leaver).args(["--exact", "leaver"]).env(LEAVER, lab.dir.path()));
+    let abi = Abi::new(library(), &lab);
+    let c = abi.open("c").unwrap();
+    assert_eq!(c.state().unwrap()["status"], "running");
+    let nodes = c.nodes().unwrap();
+    let meminfo = nodes["nodes"].as_array().unwrap().iter().find(|n| n["path"] == "/proc/meminfo").unwrap();
+    if meminfo["now"] == "monitor" {
+        // Its monitor runs on, from the memory of a program that is gone.
+        assert_eq!(nodes["monitor"]["status"], "serves");
+        assert!(meminfo["value"].as_str().unwrap().starts_with("MemTotal:          65536 kB\n"), "{meminfo}");
+        let exe = format!("/proc/{}/exe", nodes["monitor"]["pid"]);
+        assert!(std::fs::read_link(exe).unwrap().to_string_lossy().contains("memfd:sysbox-stage"));
+    } else {
+        eprintln!("SKIP {name}: no live nodes: {meminfo}");
+    }
+    c.delete(true, ms(0)).unwrap();
+    lab.assert_nothing_left("at the end");
+}
+
 const EMBEDDER: &str = "SYSBOX_TEST_EMBED_IN";
 
 /// A program that embeds the library and is killed: this test program again, told by its environment what to do.

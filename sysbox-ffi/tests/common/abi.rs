@@ -127,6 +127,7 @@ exports! {
     container_stats(P, *mut H, Err) -> i32;
     container_processes(P, *mut H, Err) -> i32;
     container_config(P, *mut H, Err) -> i32;
+    container_nodes(P, *mut H, Err) -> i32;
     container_delete(P, *const DeleteOptions, Err) -> i32;
     child_kill(P, i32, Err) -> i32;
     child_wait(P, *const LimitOptions, *mut i32, *mut i32, Err) -> i32;
@@ -402,6 +403,11 @@ impl<'a> Handle<'a> {
     pub fn processes(&self) -> Res<Value> {
         // SAFETY: see above.
         self.abi.json(|e, out, err| unsafe { (e.container_processes)(self.at, out, err) })
+    }
+
+    pub fn nodes(&self) -> Res<Value> {
+        // SAFETY: see above.
+        self.abi.json(|e, out, err| unsafe { (e.container_nodes)(self.at, out, err) })
     }
 
     pub fn config(&self) -> Res<Value> {
