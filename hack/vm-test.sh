@@ -424,6 +424,27 @@ test_nodes() {
 }
 is_dead() { rt nodes "$1" | grep -q '^monitor: dead'; }
 
+# On mounts made inside, by trapped calls.
+test_traps() {
+  bundle traps docker-bookworm '.annotations["sysbox.nested-nodes"] = "true" | .linux.resources.memory.limit = 67108864' sleep 1000
+  rt create -b /b/traps traps
+  rt start traps
+  carry() {
+    same 'a stored node' "$(rt exec traps unshare -mpf --mount-proc sh -c 'echo 30 >/proc/sys/kernel/panic && cat /proc/sys/kernel/panic')" 30
+    same 'a live node, in a user namespace' "$(rt exec traps unshare -Urmpf --mount-proc awk '/^MemTotal/ {print $2}' /proc/meminfo)" 65536
+    same 'sysinfo' "$(rt exec traps sh -c "busybox free -k | awk '/^Mem/ {print \$2}'")" 65536
+    rt exec traps sh -c 'mkdir -p /p && mount -t proc proc /p && umount /p && rmdir /p'
+    rt exec traps sh -c 'mount -t tmpfs tmpfs /mnt && umount /mnt'
+  }
+  carry
+  local monitor
+  monitor=$(jq .pid /run/sysbox-runc/traps/monitor.json)
+  kill -9 "$monitor"
+  until_true is_dead traps
+  carry
+  rt delete --force traps
+}
+
 test_nested() {
   bundle nested docker-bookworm . sh -ec '
     unshare -Urmpf --mount-proc sh -ec "cat /proc/self/uid_map | xargs; read -r pid rest </proc/self/stat; echo \$pid; mount -t sysfs s /mnt 2>/dev/null || unshare -n mount -t sysfs s /mnt; mount -t tmpfs t /mnt"
@@ -521,7 +542,7 @@ test_times() {
   rmdir $cg/a $cg/b
 }
 
-all=(check run lifecycle limits delegation exec devices score apparmor time nodes nested docker engine times)
+all=(check run lifecycle limits delegation exec devices score apparmor time nodes traps nested docker engine times)
 
 guest() {
   local name before began passed=0 failed=0

@@ -285,14 +285,20 @@ fn a_call_that_takes_too_long_fails() {
         lab.start(&nested(lab.doc("mkdir /p; while :; do mount -t proc proc /p || echo failed; umount -l /p; done")));
     let monitor = pid(&c);
     // One of the two processes that work for a call; the other must not be left.
-    let mut stopped = 0;
+    let file = |pid: i32, name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let own = file(c.pid().unwrap(), "cgroup");
+    let memory = |text: &str| text.lines().find_map(|l| l.split_once("memory:")).map(|(_, path)| path.to_owned());
     poll_until("a child to stop", || {
-        let found = monitors(&c).into_iter().find(|p| *p != monitor);
-        stopped = found.unwrap_or(0);
-        let stop = nix::sys::signal::Signal::SIGSTOP;
-        let sent = found.is_some_and(|p| nix::sys::signal::kill(nix::unistd::Pid::from_raw(p), stop).is_ok());
-        let state = std::fs::read_to_string(format!("/proc/{stopped}/stat")).unwrap_or_default();
-        sent && state.contains(") T ")
+        use nix::sys::signal::{kill, Signal};
+        let Some(found) = monitors(&c).into_iter().find(|p| *p != monitor) else { return false };
+        let found = nix::unistd::Pid::from_raw(found);
+        let stopped = kill(found, Signal::SIGSTOP).is_ok() && file(found.as_raw(), "stat").contains(") T ");
+        // By then it is subject to the container's limits, unless it has just been born.
+        if stopped && memory(&file(found.as_raw(), "cgroup")) == memory(&own) {
+            return true;
+        }
+        let _ = kill(found, Signal::SIGCONT);
+        false
     });
     // Others are served meanwhile.
     c.sh("mkdir /q && mount -t proc proc /q && carries /q").ok();

@@ -2,8 +2,8 @@
 //!
 //! Nothing is decided here about what a caller may do. A call that has nothing to do with nodes goes on in the kernel as if there
 //! were no filter. For one that mounts a procfs or sysfs, a child of the monitor becomes what the caller is ([`act`]), makes the
-//! same call and gives the kernel's answer back; then it puts nodes onto what was mounted. Whenever something is not as it should
-//! be the call goes on in the kernel: the mount is made then, without nodes.
+//! same call, and puts nodes onto what was mounted. Whenever something is not as it should be, and also if the kernel refuses the child,
+//! the call goes on in the kernel: the mount is made then, without nodes, or the caller gets the kernel's own error.
 //!
 //! All that may wait for the container is done by that child: its memory may be a file of a file system that does not answer. The monitor
 //! receives, forks, and gives the answer, which is the child's exit status. A child that takes too long is killed, and the
@@ -44,8 +44,10 @@ const LISTENERS: usize = super::sandbox::DESCRIPTORS_WITH_TRAPS as usize / 2;
 /// How much of the list of init's mounts is looked at.
 const MOUNTS: usize = 1 << 20;
 
-/// A child's exit status that is no errno: the kernel is to make the call.
-const CONTINUE: i32 = 255;
+/// A child's exit status, if it has not done the call: the kernel is to make it.
+const CONTINUE: i32 = 1;
+/// The same, if nobody knows whether it has.
+const LOST: i32 = 2;
 
 /// What the traps of one container need.
 #[derive(Debug)]
@@ -201,8 +203,7 @@ impl Call {
         let answer = match pidfd::reap(self.child.as_fd()) {
             Ok(Some(Exit::Code(0))) => Answer::Done,
             Ok(Some(Exit::Code(CONTINUE))) => Answer::Continue,
-            Ok(Some(Exit::Code(errno))) => Answer::Errno(errno),
-            Ok(Some(Exit::Signal(_))) => Answer::Errno(libc::EIO),
+            Ok(Some(Exit::Code(_) | Exit::Signal(_))) => Answer::Errno(libc::EIO),
             Ok(None) | Err(_) => return false,
         };
         // Killed ones may have mounted something.
@@ -261,6 +262,11 @@ fn request(n: &Notification, sources: &mut Sources) -> Option<Request> {
     }
 }
 
+/// Ends a child.
+fn end(done: Option<()>) -> ! {
+    clone::exit_now(if done.is_some() { 0 } else { CONTINUE })
+}
+
 /// A child for one call.
 fn start(
     host: &Host,
@@ -273,7 +279,7 @@ fn start(
         Fork::Child => {
             // What a panic unwound to would be the monitor, of which this is a copy.
             let done = catch_unwind(AssertUnwindSafe(|| act::serve(host, listener, n, request, nodes)));
-            clone::exit_now(done.ok().flatten().unwrap_or(CONTINUE))
+            end(done.ok().flatten())
         }
         Fork::Parent { pidfd, .. } => Ok(pidfd),
     }

@@ -264,13 +264,3 @@ pub(crate) fn alarm(seconds: u32) {
     // SAFETY: integer arguments only; signals have their default action.
     unsafe { libc::alarm(seconds) };
 }
-
-/// The hard limit of a resource of this process.
-pub(crate) fn hard_limit(resource: u32) -> io::Result<u64> {
-    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `now` outlives the call; no new limit is given.
-    check(unsafe {
-        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), std::ptr::addr_of_mut!(now))
-    })?;
-    Ok(now.rlim_max)
-}

@@ -47,15 +47,15 @@ struct Place {
     cwd: OwnedFd,
 }
 
-/// The answer: 0 or an errno; `None`, and nothing done, if it is the kernel's affair. To be the last that the process does: what is open is closed by
-/// number, and no owner of anything may be dropped afterwards.
+/// `None`: nothing is done, the call is the kernel's affair. To be the last that the process does: what is open is closed by number, and no owner of
+/// anything may be dropped afterwards.
 pub(super) fn serve(
     host: &Host,
     listener: BorrowedFd<'_>,
     n: &Notification,
     request: &Request,
     nodes: &[Node],
-) -> Option<i32> {
+) -> Option<()> {
     limit_life()?;
     // Of all the monitor has, the FUSE device among it: whoever holds that keeps readers waiting.
     let mut kept = vec![listener, host.proc.as_fd(), host.init.as_fd()];
@@ -67,7 +67,7 @@ pub(super) fn serve(
     let (tree, call, named) = match request {
         Request::Sysinfo(structure) => {
             is_its_own()?;
-            return caller.write(n.args[0], structure).then_some(0);
+            return caller.write(n.args[0], structure).then_some(());
         }
         Request::Mount => new_mount(&caller, &n.args)?,
         Request::MoveMount => attachment(&caller, &n.args)?,
@@ -106,15 +106,14 @@ pub(super) fn serve(
     // A process is of the pid namespace that it was born in, and so is the procfs that it mounts and what /proc/self leads to.
     setns(&place.pids, CloneFlags::CLONE_NEWPID).ok()?;
     match clone::fork(0, None).ok()? {
-        Fork::Child => clone::exit_now(act(place, &identity, call, named, leaves, nodes).unwrap_or(super::CONTINUE)),
+        Fork::Child => super::end(act(place, &identity, call, named, leaves, nodes)),
         Fork::Parent { pidfd, .. } => {
             pidfd::wait_gone(pidfd.as_fd(), -1).ok()?;
-            let answer = match pidfd::reap(pidfd.as_fd()).ok()?? {
-                Exit::Code(code) => code,
-                // It can be killed from inside.
-                Exit::Signal(_) => libc::EIO,
-            };
-            clone::exit_now(answer)
+            match pidfd::reap(pidfd.as_fd()).ok()?? {
+                Exit::Code(code) => clone::exit_now(code),
+                // It can be killed from inside, after it has mounted something.
+                Exit::Signal(_) => clone::exit_now(super::LOST),
+            }
         }
     }
 }
@@ -196,8 +195,8 @@ fn enter_cgroups(files: &[OwnedFd]) -> Option<()> {
     files.iter().try_for_each(|file| rustix::io::write(file, b"0").ok().map(drop))
 }
 
-/// Becomes the caller and makes its call.
-fn act(place: Place, identity: &Identity, call: Call, named: Named, leaves: Vec<Leaf>, nodes: &[Node]) -> Option<i32> {
+/// Becomes the caller and makes its call. One that fails is made once more by the caller itself, which gets the kernel's error then.
+fn act(place: Place, identity: &Identity, call: Call, named: Named, leaves: Vec<Leaf>, nodes: &[Node]) -> Option<()> {
     limit_life()?;
     setns(&place.net, CloneFlags::CLONE_NEWNET).ok()?;
     setns(&place.mounts, CloneFlags::CLONE_NEWNS).ok()?;
@@ -209,22 +208,17 @@ fn act(place: Place, identity: &Identity, call: Call, named: Named, leaves: Vec<
     // Changes of identity have undone both.
     cred::set_dumpable(false).ok()?;
     limit_life()?;
-    let made = match &call {
+    match &call {
         Call::Mount { source, target, flags, data, tree } => {
-            mount::mount(source.as_deref(), target, tree.fstype(), *flags, data.as_deref())
+            mount::mount(source.as_deref(), target, tree.fstype(), *flags, data.as_deref()).ok()?
         }
-        Call::Move { from, to, path, flags } => mount::move_mount(from.as_fd(), *to, path, *flags),
-        Call::Unmount { target, flags } => return tree::unmount(target, *flags, nodes).then_some(0),
-    };
-    match made {
-        Ok(()) => {
-            if let Some(top) = made_mount(&call) {
-                tree::furnish(&top, &leaves);
-            }
-            Some(0)
-        }
-        Err(e) => e.raw_os_error().filter(|n| (1..super::CONTINUE).contains(n)).or(Some(libc::EIO)),
+        Call::Move { from, to, path, flags } => mount::move_mount(from.as_fd(), *to, path, *flags).ok()?,
+        Call::Unmount { target, flags } => return tree::unmount(target, *flags, nodes).then_some(()),
     }
+    if let Some(top) = made_mount(&call) {
+        tree::furnish(&top, &leaves);
+    }
+    Some(())
 }
 
 /// First the IDs, in the container's user namespace, in which they were read: they stay when it is left for one below, where they may have
