@@ -272,29 +272,6 @@ impl Sources {
         }
     }
 
-    /// Whether the container's own limits make the node differ from the host's, now: those of memory `meminfo` and `swaps`, those
-    /// of CPUs `cpuinfo`, `stat`, `loadavg`, `online` and `present`. No limit has to do with the others.
-    ///
-    /// # Errors
-    /// The host's own file cannot be read.
-    pub fn differs(&mut self, node: Live) -> io::Result<bool> {
-        let [buffer, second] = &mut self.buffers;
-        let mut figures = Figures { nodes: &self.nodes, reader: None, buffer: second };
-        Ok(match node {
-            Live::Meminfo | Live::Swaps => {
-                let host = Host::parse(self.proc.text(Live::Meminfo.file(), buffer)?);
-                let (memory, swap) = figures.memory(&host);
-                let swap = swap.is_some_and(|s| s.limit / 1024 < host.swap_total);
-                swap || (node == Live::Meminfo && memory.is_some())
-            }
-            Live::Cpuinfo | Live::Stat | Live::Loadavg | Live::CpuOnline | Live::CpuPresent => {
-                let online = online(&self.cpu, buffer)?;
-                figures.cpus(&online).shown != online
-            }
-            Live::Diskstats | Live::Pressure(_) | Live::CpuPossible => false,
-        })
-    }
-
     /// Takes a sample for `/proc/loadavg`, if one is due.
     pub fn tick(&mut self) {
         let now = now();
