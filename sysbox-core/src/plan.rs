@@ -34,7 +34,9 @@ use std::path::PathBuf;
 
 pub use check::{default_paths, given_maps, requested_maps};
 pub use process::process_for_exec;
-pub use settings::{requested_ids, HONOR_CAPS, IDS, MAP_SOCKETS, NESTED_NODES, NODES, OOM_FLOOR, SKIP_UID_SHIFT};
+pub use settings::{
+    requested_ids, HONOR_CAPS, IDS, MAP_SOCKETS, NESTED_NODES, NET_NODES, NODES, OOM_FLOOR, SKIP_UID_SHIFT,
+};
 
 /// What will be done. See the module documentation. [`Display`](std::fmt::Display) is for people; the serialized form is no stable
 /// format, and is read by a stage of the same build only.

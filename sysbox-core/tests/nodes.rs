@@ -35,7 +35,9 @@ fn covered(c: &Guard<'_>) -> Vec<PathBuf> {
 #[test]
 fn every_row_keeps_what_is_written() {
     let Some(lab) = Lab::new("every_row_keeps_what_is_written") else { return };
-    let c = lab.start(&lab.doc("sleep 1000"));
+    let mut doc = lab.doc("sleep 1000");
+    doc["annotations"] = json!({"sysbox.net-nodes": "true"});
+    let c = lab.start(&doc);
     let covered = covered(&c);
     let mut written = 0;
     for node in stored() {
@@ -83,11 +85,40 @@ fn what_is_the_kernels_stays_the_kernels() {
     for path in covered.iter().filter(|p| p.starts_with("/proc")) {
         assert!(!Path::new(path).is_dir(), "{path:?}");
     }
-    // Where the kernel lets the container write, it is the kernel that is written to.
-    let native = "/proc/sys/kernel/shmmax";
-    if !covered.contains(&native.into()) {
-        c.sh(&format!("echo 123456 > {native} && unshare -i cat {native} | grep -v 123456")).ok();
+}
+
+#[test]
+fn a_node_is_used_exactly_where_the_kernel_refuses() {
+    let Some(lab) = Lab::new("a_node_is_used_exactly_where_the_kernel_refuses") else { return };
+    let with = |nodes: &str| {
+        let mut doc = lab.doc("sleep 1000");
+        doc["annotations"] = json!({"sysbox.nodes": nodes, "sysbox.net-nodes": "true"});
+        lab.start(&doc)
+    };
+    let (native, c) = (with("off"), with("stored"));
+    let covered = covered(&c);
+    let mut kernels = 0;
+    for node in stored().filter(|n| matches!(n.kind, Kind::Stored { mode, .. } if mode & 0o222 != 0)) {
+        let path = node.path.display();
+        let tried = native.sh(&format!("test -e {path} || exit 2; true 3>> {path}")).exit.code();
+        assert_eq!(covered.contains(&node.path), tried == 1, "{path}: {tried}");
+        kernels += usize::from(tried == 0);
     }
+    // Some are the kernel's on every kernel that this runs on: from 6.9 or 6.14 on.
+    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let version: Vec<u32> = release.split('.').take(2).filter_map(|n| n.parse().ok()).collect();
+    assert_eq!(kernels > 0, version >= vec![6, 9], "{release}");
+}
+
+#[test]
+fn what_lies_in_a_network_namespace_is_there_on_request() {
+    let Some(lab) = Lab::new("what_lies_in_a_network_namespace_is_there_on_request") else { return };
+    let c = lab.start(&lab.doc("sleep 1000"));
+    // A program in another network namespace does not find such a mount where the list of mounts has it.
+    assert!(!covered(&c).iter().any(|p| p.starts_with("/proc/sys/net")));
+    c.sh("for m in $(awk '/ sysbox-nodes / {print $5}' /proc/self/mountinfo); do
+        unshare -n -i -m mount -o remount,bind,ro $m || exit 1; done")
+        .ok();
 }
 
 #[test]
@@ -128,7 +159,9 @@ fn debians_tools_write_them() {
     let Some(lab) = Lab::new("debians_tools_write_them") else { return };
     let Some(tree) = debian("debians_tools_write_them") else { return };
     let system = SystemContainer::new(tree.path().join("tree")).args(["sleep", "1000"]);
-    let c = lab.start(&system.tmpfs("/tmp", &["mode=1777"]).tmpfs("/etc/sysctl.d", &["mode=755"]).to_json());
+    let mut doc = system.tmpfs("/tmp", &["mode=1777"]).tmpfs("/etc/sysctl.d", &["mode=755"]).to_json();
+    doc["annotations"] = json!({"sysbox.net-nodes": "true"});
+    let c = lab.start(&doc);
     // What kubelet, kube-proxy and common guides set.
     let settings = [
         ("vm.overcommit_memory", "1"),

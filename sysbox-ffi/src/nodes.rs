@@ -119,7 +119,8 @@ pub unsafe extern "C" fn sysbox_node_attach(
         let text = slice_of(text, text_size, MAX_NODE, "text")?.to_vec();
         let text = String::from_utf8(text).map_err(|_| Failure::argument("text is not UTF-8"))?;
         let kind = Kind::Stored { initial: Initial::Text(text), mode };
-        let nodes = Nodes::none().with(Node { path, kind, value: Value::Text, note: String::new() })?;
+        let nodes =
+            Nodes::none().with(Node { path, kind, value: Value::Text, note: String::new(), on_request: false })?;
         let leaves: Vec<_> = nodes.iter().map(Node::leaf).collect();
         Ok(attach::stored(&leaves, "", File::open("/").op_at("open", "/")?.as_fd())?)
     };

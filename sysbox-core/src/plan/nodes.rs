@@ -19,6 +19,7 @@ pub(super) fn plan<'a>(
 ) -> Result<Vec<Leaf>> {
     let live = live(settings, resources, facts, notes)?;
     let asked = |n: &&Node| match n.kind {
+        _ if n.on_request && !settings.net_nodes => false,
         procfs::Kind::Stored { .. } => settings.nodes != NodeMode::Off,
         procfs::Kind::Live(_) => live,
         procfs::Kind::Empty | procfs::Kind::Hidden => true,

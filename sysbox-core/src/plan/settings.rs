@@ -35,6 +35,10 @@ pub const NODES: &str = "sysbox.nodes";
 /// the container's programs the right to a seccomp listener of their own.
 pub const NESTED_NODES: &str = "sysbox.nested-nodes";
 
+/// `true`: also those nodes that exist only for processes of the container's own network and IPC namespace
+/// ([`crate::procfs::Node::on_request`]).
+pub const NET_NODES: &str = "sysbox.net-nodes";
+
 /// The annotations, and the environment names of the same meaning.
 const NAMES: &[(&str, Option<&str>)] = &[
     (OOM_FLOOR, None),
@@ -43,6 +47,7 @@ const NAMES: &[(&str, Option<&str>)] = &[
     (MAP_SOCKETS, None),
     (IDS, None),
     (NODES, None),
+    (NET_NODES, None),
     (NESTED_NODES, None),
 ];
 
@@ -58,6 +63,7 @@ pub(super) struct Settings {
     pub(super) mapped_sockets: Vec<PathBuf>,
     pub(super) ids: Option<u32>,
     pub(super) nodes: NodeMode,
+    pub(super) net_nodes: bool,
     pub(super) nested_nodes: bool,
 }
 
@@ -121,6 +127,7 @@ pub(super) fn settings(spec: &oci::Spec) -> Result<Settings> {
         mapped_sockets: paths(find(MAP_SOCKETS))?,
         ids: ids(find(IDS))?,
         nodes,
+        net_nodes: flag(find(NET_NODES))?,
         nested_nodes,
     })
 }

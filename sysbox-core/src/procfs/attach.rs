@@ -6,7 +6,7 @@
 use super::node::{name_uuid, Initial, Kind, Leaf};
 use crate::error::{Error, Result, SysResult};
 use crate::mount::{self, Attrs, Copyable, Root};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -53,8 +53,8 @@ pub fn stored<'a>(leaves: impl IntoIterator<Item = &'a Leaf>, name: &str, root: 
 /// What a node is to cover, unless the kernel's own is there to be used.
 fn wanted(node: &Leaf, root: &Root) -> Option<OwnedFd> {
     let target = root.find(&node.path).ok()?;
-    let flags = AtFlags::EMPTY_PATH | AtFlags::EACCESS;
-    let native = || rustix::fs::accessat(&target, "", rustix::fs::Access::WRITE_OK, flags).is_ok();
+    // An open without a write changes nothing.
+    let native = || root.write(&node.path).is_ok();
     (node.is_fixed() || !native()).then_some(target)
 }
 

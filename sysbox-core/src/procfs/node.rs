@@ -16,6 +16,9 @@ pub struct Node {
     pub value: Value,
     /// Where the kernel has its own, so that the node is not used; and why it is there, if that is not plain.
     pub note: String,
+    /// Only where it is asked for: the kernel shows another file at that path to processes of another network or IPC namespace. A
+    /// program that changes to one, and then looks for every mount that it has been told of, does not find this one.
+    pub on_request: bool,
 }
 
 /// What is done for a node: what takes which place.
@@ -114,7 +117,14 @@ impl Node {
     /// A stored sysctl: `name` as sysctl(8) has it with slashes, below /proc/sys.
     pub fn sysctl(name: &str, initial: Initial, value: Value) -> Self {
         let path = Path::new("/proc/sys").join(name);
-        Node { path, kind: Kind::Stored { initial, mode: 0o644 }, value, note: String::new() }
+        Node { path, kind: Kind::Stored { initial, mode: 0o644 }, value, note: String::new(), on_request: false }
+    }
+
+    /// Leaves it out where it is not asked for.
+    #[must_use]
+    pub fn on_request(mut self) -> Self {
+        self.on_request = true;
+        self
     }
 
     /// Says where the kernel has its own, or why the node is there.

@@ -38,6 +38,7 @@ pub(super) fn table() -> Vec<Node> {
         kind: Kind::Live(*live),
         value: Value::Text,
         note: "native without limits that make it differ".into(),
+        on_request: false,
     }));
     all
 }
@@ -67,9 +68,9 @@ fn sysctls() -> Vec<Node> {
         own("kernel/panic_on_oops", "0", BOOL),
         limit("kernel/pid_max", Value::integer(1, 4_194_304)).because("native from Linux 6.14"),
         limit("kernel/printk", Value::Integers { count: 4, min: 0, max: i32::MAX as u64 }),
-        limit("kernel/shmall", Value::integer(0, u64::MAX)).because("native from Linux 6.9"),
-        limit("kernel/shmmax", Value::integer(0, u64::MAX)).because("native from Linux 6.9"),
-        limit("kernel/shmmni", COUNT).because("native from Linux 6.9"),
+        limit("kernel/shmall", Value::integer(0, u64::MAX)).because("native from Linux 6.9").on_request(),
+        limit("kernel/shmmax", Value::integer(0, u64::MAX)).because("native from Linux 6.9").on_request(),
+        limit("kernel/shmmni", COUNT).because("native from Linux 6.9").on_request(),
         limit("kernel/sysrq", Value::integer(0, 511)),
         limit("kernel/threads-max", COUNT),
         limit("kernel/yama/ptrace_scope", Value::integer(0, 3)),
@@ -86,19 +87,20 @@ fn sysctls() -> Vec<Node> {
 
 /// Settings that are not of a network namespace but lie among those that are: read-only there.
 fn network() -> Vec<Node> {
-    vec![
-        limit("net/core/rmem_default", COUNT),
-        limit("net/core/rmem_max", COUNT),
-        limit("net/core/wmem_default", COUNT),
-        limit("net/core/wmem_max", COUNT),
-        limit("net/ipv4/vs/conn_reuse_mode", Value::integer(0, 1)).because("where the kernel has IPVS"),
-        limit("net/ipv4/vs/conntrack", BOOL).because("where the kernel has IPVS"),
-        limit("net/ipv4/vs/expire_nodest_conn", BOOL).because("where the kernel has IPVS"),
-        limit("net/ipv4/vs/expire_quiescent_template", BOOL).because("where the kernel has IPVS"),
-        limit("net/netfilter/nf_conntrack_buckets", COUNT),
-        limit("net/netfilter/nf_conntrack_expect_max", COUNT),
-        limit("net/netfilter/nf_conntrack_max", COUNT),
-    ]
+    let rows = [
+        ("net/core/rmem_default", COUNT),
+        ("net/core/rmem_max", COUNT),
+        ("net/core/wmem_default", COUNT),
+        ("net/core/wmem_max", COUNT),
+        ("net/ipv4/vs/conn_reuse_mode", BOOL),
+        ("net/ipv4/vs/conntrack", BOOL),
+        ("net/ipv4/vs/expire_nodest_conn", BOOL),
+        ("net/ipv4/vs/expire_quiescent_template", BOOL),
+        ("net/netfilter/nf_conntrack_buckets", COUNT),
+        ("net/netfilter/nf_conntrack_expect_max", COUNT),
+        ("net/netfilter/nf_conntrack_max", COUNT),
+    ];
+    rows.map(|(name, value)| limit(name, value).on_request()).into()
 }
 
 fn others() -> Vec<Node> {
@@ -107,8 +109,15 @@ fn others() -> Vec<Node> {
         kind: Kind::Stored { initial, mode },
         value,
         note: String::new(),
+        on_request: false,
     };
-    let dir = |path: &str, kind| Node { path: path.into(), kind, value: Value::Directory, note: String::new() };
+    let dir = |path: &str, kind| Node {
+        path: path.into(),
+        kind,
+        value: Value::Directory,
+        note: String::new(),
+        on_request: false,
+    };
     vec![
         file(
             "/proc/sys/kernel/random/boot_id",
