@@ -28,9 +28,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use spawn::Spawned;
+
+/// How long a stage may take for what has no limit of its caller's. A job of systemd's may take half as long.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A state directory with its containers, and how new ones are made.
 #[derive(Debug, Clone)]
@@ -274,14 +277,14 @@ impl Runtime {
             fds.push((Fd::Control, listen(dir, MONITOR_SOCKET)?));
         }
         limit.check()?;
-        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
+        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds, limit)?;
         let (born, result) = follow(&mut stage, dir, limit);
         // It has nothing left to do, and this process may live on for long: it must not be left with a zombie.
         stage.finish();
         match (result, born) {
             (Ok(()), Some((init, pidfd))) => {
                 let found = Found { record: Some(record), init, damage: None };
-                Ok(Container::new(self.clone(), dir.clone(), id, found, Some(pidfd)))
+                Ok(Container::new(self.clone(), dir.clone(), id, found, pidfd))
             }
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), born) => {
@@ -339,8 +342,7 @@ impl Runtime {
         check_id(id).map_err(|e| e.kinded(Kind::NotFound))?;
         let dir = StateDir::new(&self.root, id);
         let found = dir.load()?;
-        let pidfd = found.init.filter(Init::alive).and_then(|i| pidfd::open(i.pid).ok());
-        Ok(Container::new(self.clone(), dir, id, found, pidfd))
+        Ok(Container::open(self.clone(), dir, id, found))
     }
 
     /// Names of all containers, sorted: half-made and ended ones too.
@@ -383,11 +385,20 @@ impl Runtime {
         fds.into_iter().next().ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no namespace"))
     }
 
+    /// Work that takes moments, or as long as systemd takes, which has a limit of its own.
     fn ask(&self, work: Work) -> Result<(Reply, Vec<OwnedFd>)> {
-        let mut stage = self.spawn(work, Vec::new())?;
-        let reply = stage.reply();
+        let stuck = |e: Error| match e.kind() {
+            Kind::TimedOut => Error::new(Kind::Busy, format!("the stage program does not answer within {ANSWER:?}")),
+            _ => e,
+        };
+        let limit = Limit::after(ANSWER);
+        let mut stage = self.spawn(work, Vec::new(), &limit).map_err(stuck)?;
+        let reply = stage.reply_within(&limit);
+        let over = stage.over();
         stage.finish();
-        match reply? {
+        let reply = reply.map_err(stuck)?;
+        over.map_err(stuck)?;
+        match reply {
             (Reply::Failed(e), _) => Err(e),
             answer => Ok(answer),
         }
@@ -398,8 +409,8 @@ impl Runtime {
         self.ask(Work::Unit { name: unit.into(), change }).map(drop)
     }
 
-    pub(crate) fn spawn(&self, work: Work, fds: Vec<(Fd, OwnedFd)>) -> Result<Spawned> {
-        Spawned::start(&self.stage, work, fds)
+    pub(crate) fn spawn(&self, work: Work, fds: Vec<(Fd, OwnedFd)>, limit: &Limit) -> Result<Spawned> {
+        Spawned::start(&self.stage, work, fds, limit)
     }
 }
 
