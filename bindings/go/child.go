@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"runtime"
 	"syscall"
 
 	"sysbox.example/sysbox/internal/capi"
@@ -26,6 +27,7 @@ func (c *Container) Exec(ctx context.Context, p Process, o ExecOptions) (*Child,
 
 // ExecJSON is [Container.Exec] for a JSON object as process of an OCI config.json.
 func (c *Container) ExecJSON(ctx context.Context, process []byte, o ExecOptions) (*Child, error) {
+	defer runtime.KeepAlive(c)
 	var child capi.Child
 	err := c.h.within(ctx, "exec in "+c.id, func(p capi.Container, cancel capi.Cancel) (e *capi.Error) {
 		streams, done, e := o.stdio().streams()
@@ -76,6 +78,8 @@ func (c *Child) Wait(ctx context.Context) (Exit, error) {
 		return Exit{}, closedError("wait for a program")
 	}
 	defer c.h.drop()
+	// Or the last use of it would be before the wait, and the garbage collector close it.
+	defer runtime.KeepAlive(c)
 	return waitChild(ctx, c.h.closing, c.h.p)
 }
 

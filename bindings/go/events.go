@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 
 	"sysbox.example/sysbox/internal/capi"
 )
@@ -65,6 +66,8 @@ func (e *Events) Next(ctx context.Context) (Event, error) {
 		return 0, closedError(op)
 	}
 	defer e.h.drop()
+	// As in Child.Wait.
+	defer runtime.KeepAlive(e)
 	if e.over.Err() != nil {
 		return 0, io.EOF
 	}
@@ -78,10 +81,7 @@ func (e *Events) Next(ctx context.Context) (Event, error) {
 		if ctx.Err() != nil {
 			return 0, ended(ctx, op, "")
 		}
-		fd, err := duplicate(uintptr(capi.EventsFD(e.h.p)))
-		if err == nil {
-			err = poll(ctx, e.over, fd, look)
-		}
+		err := poll(ctx, e.over, int(capi.EventsFD(e.h.p)), look)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:

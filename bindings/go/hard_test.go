@@ -106,7 +106,8 @@ func TestRoleMany(t *testing.T) {
 		return best
 	}
 	small := alone()
-	many(l, 24)
+	// As many as below: threads and their memory stay for the next that need them.
+	many(l, 200)
 	open, memory, mounted := descriptors(t), resident(t), mounts(t)
 
 	heap := make([][]byte, 1024)
@@ -196,15 +197,12 @@ func resident(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// many are cycles at the same time, of which every third is in a goroutine whose thread ends with it.
+// many are cycles, all at the same time, of which every third is in a goroutine whose thread ends with it.
 func many(l *lab, n int) {
 	l.Helper()
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, 16)
 	for i := range n {
-		slots <- struct{}{}
 		spawn(&wg, func() {
-			defer func() { <-slots }()
 			if i%3 == 0 {
 				runtime.LockOSThread()
 			}
@@ -426,7 +424,11 @@ func TestContextsOfHooks(t *testing.T) {
 func TestKilled(t *testing.T) {
 	l := newLab(t)
 	met := map[sysbox.Status]int{}
-	for range 16 {
+	// Which states are met depends on how fast this host is.
+	for round, end := 0, time.Now().Add(60*time.Second); round < 8 || len(met) < 3 || met[sysbox.StatusRunning] == 0; round++ {
+		if time.Now().After(end) {
+			t.Fatalf("only these were met: %v", met)
+		}
 		victim := l.again("TestRoleVictim")
 		started, to, err := os.Pipe()
 		l.ok(err)
@@ -444,9 +446,15 @@ func TestKilled(t *testing.T) {
 		l.ok(err)
 		for _, s := range left {
 			met[s.Status]++
+			// A stage that was at work may finish a deletion meanwhile.
 			c, err := next.Open(s.ID)
+			if errors.Is(err, sysbox.ErrNotFound) {
+				continue
+			}
 			l.ok(err)
-			l.ok(c.Delete(l.context(), sysbox.DeleteOptions{Force: true}))
+			if err := c.Delete(l.context(), sysbox.DeleteOptions{Force: true}); !errors.Is(err, sysbox.ErrNotFound) {
+				l.ok(err)
+			}
 			c.Close()
 		}
 		next.Close()
@@ -454,9 +462,6 @@ func TestKilled(t *testing.T) {
 		l.eventually("nothing is left", func() bool { return len(l.traces()) == 0 })
 	}
 	t.Logf("found: %v", met)
-	if met[sysbox.StatusRunning] == 0 || len(met) < 3 {
-		t.Errorf("only these were met: %v", met)
-	}
 }
 
 // Makes, uses and deletes containers until it is killed.

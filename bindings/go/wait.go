@@ -26,16 +26,23 @@ func (e Exit) String() string {
 	return fmt.Sprintf("exit status %d", e.Code)
 }
 
-// poll has the Go runtime wait, with no thread, and calls look whenever the descriptor has become readable, and once before, until it says
-// true. It takes the descriptor over.
+// poll has the Go runtime wait, with no thread, and calls look whenever the descriptor has become readable or hung up, and once before, until
+// it says true.
 func poll(ctx, closing context.Context, fd int, look func() bool) error {
-	// The mode of the library's own copy as well. It only ever looks at it.
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		syscall.Close(fd)
-		return err
+	// The runtime waits for descriptors in non-blocking mode only, and the mode of this one is that of all its copies, other people's too.
+	set, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
 	}
-	f := os.NewFile(uintptr(fd), "poll")
+	if err := syscall.SetNonblock(set, true); err != nil {
+		syscall.Close(set)
+		return os.NewSyscallError("fcntl", err)
+	}
+	f := os.NewFile(uintptr(set), "poll")
 	defer f.Close()
+	if err := syscall.EpollCtl(set, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN}); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
+	}
 	// Says whether the runtime can wait for it.
 	if err := f.SetReadDeadline(time.Time{}); err != nil {
 		return err
@@ -70,6 +77,7 @@ func waitExit(
 	}
 	if fd, none := pidfd(); none == nil {
 		err := poll(ctx, closing, int(fd), look)
+		syscall.Close(int(fd))
 		switch {
 		case err == nil:
 			return outcome()
