@@ -23,7 +23,7 @@ impl Go {
     fn new() -> Go {
         // The same directory every time: what depends on it stays built.
         let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
-        make("ffi-test", "install-lib", &[&format!("PREFIX={}", prefix.display())]);
+        make("ffi-test", "install-lib", &[&format!("PREFIX={}", prefix.display()), "LDCONFIG=true"]);
         let mut header = DefaultHasher::new();
         std::fs::read(prefix.join("include/sysbox.h")).unwrap().hash(&mut header);
         Go { prefix, flags: format!("-O2 -g -DSYSBOX_HEADER={}", header.finish()) }
