@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn how_it_ended_is_kept_whatever_the_kernel_keeps() {
-        let child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let process = Process::new(pidfd::open(child.id() as i32).unwrap());
         pidfd::wait_gone(process.as_fd(), 10_000).unwrap().unwrap();
         // The kernel is not asked for what it keeps here.
@@ -78,5 +78,6 @@ mod tests {
         });
         assert_eq!(pidfd::reap(process.as_fd()).unwrap(), None);
         assert_eq!(process.wait(&Limit::none()).unwrap(), Exit::Code(7));
+        assert!(child.wait().is_err(), "not reaped");
     }
 }
