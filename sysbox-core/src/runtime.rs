@@ -367,7 +367,7 @@ impl Runtime {
     /// Tries what containers need of this host, in the stage, so that it does not matter how many threads this process has.
     ///
     /// # Errors
-    /// The stage cannot be started.
+    /// The stage cannot be started; [`Kind::Busy`] if it does not answer within a minute.
     pub fn check_host(&self) -> Result<Vec<Probe>> {
         match self.ask(Work::Probe)? {
             (Reply::Probed(probes), _) => Ok(probes),
@@ -379,7 +379,7 @@ impl Runtime {
     /// mount that is mapped by it ([`crate::mount::idmapped`]).
     ///
     /// # Errors
-    /// The kernel makes none, or refuses the maps.
+    /// The kernel makes none, or refuses the maps; [`Kind::Busy`] if the stage does not answer within a minute.
     pub fn user_namespace(&self, maps: &Maps) -> Result<OwnedFd> {
         let (_, fds) = self.ask(Work::Userns(maps.clone()))?;
         fds.into_iter().next().ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no namespace"))
@@ -387,11 +387,15 @@ impl Runtime {
 
     /// Work that takes moments, or as long as systemd takes, which has a limit of its own.
     fn ask(&self, work: Work) -> Result<(Reply, Vec<OwnedFd>)> {
+        self.ask_within(work, ANSWER)
+    }
+
+    fn ask_within(&self, work: Work, time: Duration) -> Result<(Reply, Vec<OwnedFd>)> {
         let stuck = |e: Error| match e.kind() {
-            Kind::TimedOut => Error::new(Kind::Busy, format!("the stage program does not answer within {ANSWER:?}")),
+            Kind::TimedOut => Error::new(Kind::Busy, format!("the stage program does not answer within {time:?}")),
             _ => e,
         };
-        let limit = Limit::after(ANSWER);
+        let limit = Limit::after(time);
         let mut stage = self.spawn(work, Vec::new(), &limit).map_err(stuck)?;
         let reply = stage.reply_within(&limit);
         let over = stage.over();
@@ -477,4 +481,18 @@ pub(crate) fn listen(dir: &StateDir, name: &str) -> Result<OwnedFd> {
     let handle = std::fs::File::open(dir.path()).op_at("open", dir.path())?;
     let path = format!("/proc/self/fd/{}/{name}", handle.as_raw_fd());
     UnixListener::bind(path).op_at("bind", dir.path().join(name)).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_does_not_answer_is_given_up() {
+        // It reads all that it is told, and says nothing.
+        let runtime = Runtime::new("/nonexistent").stage(StageProgram::Path("/bin/cat".into()));
+        let e = runtime.ask_within(Work::Probe, Duration::from_millis(200)).unwrap_err();
+        assert_eq!(e.kind(), Kind::Busy, "{e}");
+        assert!(e.to_string().contains("200ms"), "{e}");
+    }
 }

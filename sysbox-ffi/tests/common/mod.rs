@@ -225,9 +225,13 @@ pub fn output(command: &mut Command, limit: Duration) -> Output {
     Output { status, stdout: text(&mut out), stderr: text(&mut err) }
 }
 
+pub fn on_path(command: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|d| d.join(command).is_file())
+}
+
 /// Whether a command is there; says that the test is skipped if not.
 pub fn has(test: &str, command: &str) -> bool {
-    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|d| d.join(command).is_file());
+    let found = on_path(command);
     if !found {
         eprintln!("SKIP {test}: {command} is absent");
     }
