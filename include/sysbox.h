@@ -38,7 +38,8 @@
  * the caller's. What they do themselves takes moments; sysbox_context_check_host, sysbox_userns_new and the part of
  * sysbox_container_update that is systemd's wait a minute at most for the stage program, and fail with SYSBOX_ERR_BUSY then;
  * sysbox_container_pause waits for the kernel's freezer for seconds; sysbox_container_nodes and sysbox_container_restart_monitor
- * look into file systems that the container may have made hang, each within a time of its own.
+ * look into file systems that the container may have made hang, within times of their own that hold unless somebody stops (SIGSTOP)
+ * the stage program.
  *
  * The process. The library changes nothing of it that lasts: no signal handlers, no working directory, umask, environment,
  * namespaces or credentials of any thread, no threads of its own, no subreaper, no constructor that runs when it is loaded, and no

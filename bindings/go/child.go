@@ -27,7 +27,6 @@ func (c *Container) Exec(ctx context.Context, p Process, o ExecOptions) (*Child,
 
 // ExecJSON is [Container.Exec] for a JSON object as process of an OCI config.json.
 func (c *Container) ExecJSON(ctx context.Context, process []byte, o ExecOptions) (*Child, error) {
-	defer runtime.KeepAlive(c)
 	var child capi.Child
 	err := c.h.within(ctx, "exec in "+c.id, func(p capi.Container, cancel capi.Cancel) (e *capi.Error) {
 		streams, done, e := o.stdio().streams()
