@@ -62,7 +62,7 @@ func waitChild(ctx, closing context.Context, p capi.Child) (Exit, error) {
 		func(cancel capi.Cancel, timeout int64) (int32, int32, *capi.Error) {
 			return capi.ChildWait(p, cancel, timeout)
 		},
-		func() (int32, *capi.Error) { return capi.ChildPidfd(p) })
+		func() (int32, *capi.Error) { return capi.ChildPid(p), nil })
 }
 
 // Close frees it. A program that runs goes on running, and is reaped by a goroutine when it ends. Closing it again does nothing.

@@ -58,7 +58,7 @@ func (c *Container) Wait(ctx context.Context) (Exit, error) {
 		func(cancel capi.Cancel, timeout int64) (int32, int32, *capi.Error) {
 			return capi.ContainerWait(c.h.p, cancel, timeout)
 		},
-		func() (int32, *capi.Error) { return capi.ContainerPidfd(c.h.p) })
+		func() (int32, *capi.Error) { return capi.ContainerPid(c.h.p) })
 }
 
 // Kill sends a signal to its init. pid 1 gets only signals that it handles, SIGKILL and SIGSTOP. 0 only looks whether it could be sent.

@@ -81,7 +81,10 @@ func (e *Events) Next(ctx context.Context) (Event, error) {
 		if ctx.Err() != nil {
 			return 0, ended(ctx, op, "")
 		}
-		err := poll(ctx, e.over, int(capi.EventsFD(e.h.p)), look)
+		fd, err := duplicate(uintptr(capi.EventsFD(e.h.p)))
+		if err == nil {
+			err = poll(ctx, e.over, fd, look)
+		}
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -477,4 +478,82 @@ func TestRoleVictim(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Another process's child that has ended, and that nobody has reaped yet.
+func TestWaitForAnothersChild(t *testing.T) {
+	l := newLab(t)
+	keeper := l.again("TestRoleKeeper")
+	tell, err := keeper.StdinPipe()
+	l.ok(err)
+	said, err := keeper.StdoutPipe()
+	l.ok(err)
+	l.ok(keeper.Start())
+	defer keeper.Wait()
+	defer tell.Close()
+	var id string
+	l.eventually("it runs", func() bool {
+		left, err := l.rt.List()
+		l.ok(err)
+		if len(left) == 1 && left[0].Status == sysbox.StatusRunning {
+			id = left[0].ID
+		}
+		return id != ""
+	})
+	open := func() *sysbox.Container {
+		c, err := l.rt.Open(id)
+		l.ok(err)
+		return c
+	}
+	c, early, late := open(), open(), open()
+	defer c.Close()
+	type outcome struct {
+		exit sysbox.Exit
+		err  error
+	}
+	waits := func(c *sysbox.Container, ctx context.Context) chan outcome {
+		done := make(chan outcome, 1)
+		go func() {
+			exit, err := c.Wait(ctx)
+			done <- outcome{exit, err}
+		}()
+		return done
+	}
+	before := waits(early, l.context())
+	l.ok(c.Kill(syscall.SIGKILL))
+	l.eventually("it has ended", func() bool { return l.status(c) == sysbox.StatusStopped })
+	short, stop := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer stop()
+	_, err = c.Wait(short)
+	if errors.Is(err, sysbox.ErrUnsupported) {
+		skip(t, "the kernel keeps no exit status (Linux 6.15)")
+	}
+	l.is(err, context.DeadlineExceeded)
+	closed := waits(late, l.context())
+	after := waits(c, l.context())
+	time.Sleep(50 * time.Millisecond)
+	late.Close()
+	l.is((<-closed).err, os.ErrClosed)
+	tell.Close()
+	for _, done := range []chan outcome{before, after} {
+		if o := <-done; o.err != nil || o.exit.Signal != syscall.SIGKILL {
+			t.Error(o)
+		}
+	}
+	early.Close()
+	io.Copy(io.Discard, said)
+	l.delete(c)
+}
+
+// Makes a container, and waits for it when it is told to.
+func TestRoleKeeper(t *testing.T) {
+	l := borrowed(t)
+	// Its own output is read to the end.
+	id := l.id()
+	c := l.make(id, l.system(id, "/bin/sleep", "1000"), sysbox.CreateOptions{})
+	l.ok(c.Start(l.context()))
+	io.Copy(io.Discard, os.Stdin)
+	if exit, err := c.Wait(l.context()); err != nil || exit.Signal != syscall.SIGKILL {
+		t.Error(exit, err)
+	}
 }
