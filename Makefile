@@ -1,5 +1,5 @@
 # `build`, `lib`, `header` and all that needs them need cargo and rustc; `install` and `install-lib` build what they install. As root
-# without cargo on the PATH: build first as another user, or `sudo env PATH="$PATH" make install`.
+# without cargo on the PATH: `sudo env PATH="$PATH" make install`, or DESTDIR as yourself, and copy.
 HOST_TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 # Where cargo builds: CARGO_TARGET_DIR, or what its configuration says.
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
