@@ -1,5 +1,9 @@
+# `build`, `lib`, `header` and all that needs them need cargo and rustc; `install` and `install-lib` build what they install. As root
+# without cargo on the PATH: `sudo env PATH="$PATH" make install`, or DESTDIR as yourself, and copy.
 HOST_TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
-BINARY := target/$(HOST_TRIPLE)/release/sysbox-runc
+# Where cargo builds: CARGO_TARGET_DIR, or what its configuration says.
+TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
+BINARY := $(TARGET)/$(HOST_TRIPLE)/release/sysbox-runc
 PREFIX ?= /usr/local
 DESTDIR ?=
 TREES := busybox docker-bookworm docker-trixie docker-tools systemd
@@ -22,19 +26,19 @@ LIB_PROFILE ?= release
 STAGE_PROFILE ?= stage
 LIB_FEATURES ?=
 STAGE_ENV ?=
-LIB ?= target/ffi
+LIB ?= $(TARGET)/ffi
 # cargo calls the directory of the profile dev by another name.
 profile_dir = $(patsubst dev,debug,$(1))
-STAGE := target/$(HOST_TRIPLE)/$(call profile_dir,$(STAGE_PROFILE))/sysbox-stage
+STAGE := $(abspath $(TARGET))/$(HOST_TRIPLE)/$(call profile_dir,$(STAGE_PROFILE))/sysbox-stage
 
 lib:
 	RUSTFLAGS="-C target-feature=+crt-static" $(STAGE_ENV) cargo build --profile $(STAGE_PROFILE) --target $(HOST_TRIPLE) -p sysbox-core --bin sysbox-stage
-	SYSBOX_STAGE=$(CURDIR)/$(STAGE) cargo build --profile $(LIB_PROFILE) -p sysbox-ffi $(if $(LIB_FEATURES),--features $(LIB_FEATURES))
+	SYSBOX_STAGE=$(STAGE) cargo build --profile $(LIB_PROFILE) -p sysbox-ffi $(if $(LIB_FEATURES),--features $(LIB_FEATURES))
 	install -d $(LIB)
-	install -m 0644 target/$(call profile_dir,$(LIB_PROFILE))/libsysbox.so $(LIB)/libsysbox.so.$(VERSION)
+	install -m 0644 $(TARGET)/$(call profile_dir,$(LIB_PROFILE))/libsysbox.so $(LIB)/libsysbox.so.$(VERSION)
 	ln -sf libsysbox.so.$(VERSION) $(LIB)/libsysbox.so.$(SOVERSION)
 	ln -sf libsysbox.so.$(SOVERSION) $(LIB)/libsysbox.so
-	install -m 0644 target/$(call profile_dir,$(LIB_PROFILE))/libsysbox.a $(LIB)/libsysbox.a
+	install -m 0644 $(TARGET)/$(call profile_dir,$(LIB_PROFILE))/libsysbox.a $(LIB)/libsysbox.a
 
 # include/sysbox.h is checked in; this makes it anew.
 header:
@@ -43,6 +47,7 @@ header:
 # What the archive needs besides, as rustc says; without libgcc, which each compiler adds in its own way.
 STATIC_LIBS := -lutil -lrt -lpthread -lm -ldl
 LIBDIR ?= $(PREFIX)/lib
+LDCONFIG ?= ldconfig
 
 install-lib: lib
 	install -D -m 0755 $(LIB)/libsysbox.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsysbox.so.$(VERSION)
@@ -50,9 +55,13 @@ install-lib: lib
 	ln -sf libsysbox.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libsysbox.so
 	install -D -m 0644 $(LIB)/libsysbox.a $(DESTDIR)$(LIBDIR)/libsysbox.a
 	install -D -m 0644 include/sysbox.h $(DESTDIR)$(PREFIX)/include/sysbox.h
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@STATIC_LIBS@|$(STATIC_LIBS)|' \
-	  sysbox-ffi/sysbox.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/sysbox.pc
+	  sysbox-ffi/sysbox.pc.in >$(LIB)/sysbox.pc
+	install -D -m 0644 $(LIB)/sysbox.pc $(DESTDIR)$(LIBDIR)/pkgconfig/sysbox.pc
+# The loader finds it only then, where it looks in LIBDIR at all (ld.so.conf(5)). Who packages it has this done by the package manager.
+ifeq ($(DESTDIR),)
+	PATH="$$PATH:/sbin:/usr/sbin" $(LDCONFIG) || echo "ldconfig failed: run it as root, or programs may not find the library" >&2
+endif
 
 # Docker inside a system container, from nothing, in one command.
 demo: build

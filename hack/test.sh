@@ -16,6 +16,8 @@ mkdir -p "$logs"
 hack/deps.sh cc jq flock unshare mmdebstrap
 # What the tests of the C library use besides. They skip without it.
 hack/deps.sh c++ make pkg-config valgrind python3 || echo "test: not all tools for C are here" >&2
+# Asked for alone: Debian bookworm has none that is new enough.
+hack/deps.sh go || echo "test: no Go, its package is not tested" >&2
 if [[ $EUID -eq 0 ]]; then
   # Engines that drive the runtime. Their tests skip without them.
   hack/deps.sh dockerd docker ip iptables ctr podman conmon nsenter script /usr/lib/cni/bridge lxcfs ||

@@ -34,14 +34,20 @@
  *
  * Calls that block take a sysbox_cancel_t and a timeout in their options. When either ends them, they return SYSBOX_ERR_CANCELED or
  * SYSBOX_ERR_TIMED_OUT, and each says what has become of the work by then. They may take a moment more: to clean up, at most
- * seconds.
+ * seconds. A timeout below 0 is over at once: create, start, exec and delete fail, a wait only looks. Other calls have no limit of
+ * the caller's. What they do themselves takes moments; sysbox_context_check_host, sysbox_userns_new and the part of
+ * sysbox_container_update that is systemd's wait a minute at most for the stage program, and fail with SYSBOX_ERR_BUSY then;
+ * sysbox_container_pause waits for the kernel's freezer for seconds; sysbox_container_nodes and sysbox_container_restart_monitor
+ * look into file systems that the container may have made hang, within times of their own that hold unless somebody stops (SIGSTOP)
+ * the stage program.
  *
  * The process. The library changes nothing of it that lasts: no signal handlers, no working directory, umask, environment,
  * namespaces or credentials of any thread, no threads of its own, no subreaper, no constructor that runs when it is loaded, and no
  * output but for the message of a bug (SYSBOX_ERR_PANIC) on standard error. It starts a short-lived program for what needs to be
  * done elsewhere, by vfork, never by fork. For a container with live nodes that program leaves a monitor behind, which ends with the
  * container; the process has it as a child only if it is a subreaper or pid 1. A container's init, and programs run by
- * sysbox_container_exec, are children of the process: it gets a SIGCHLD when they end.
+ * sysbox_container_exec, are children of the process: it gets a SIGCHLD when they end. Where it ignores SIGCHLD (SIG_IGN, or
+ * SA_NOCLDWAIT), the kernel reaps them itself, and how they ended is lost before Linux 6.15.
  *
  * fork(2). A child process that was made by fork may call exec. It must not use the library; the handles are its parent's.
  */
@@ -370,7 +376,7 @@ typedef struct {
    */
   const sysbox_cancel_t *cancel;
   /**
-   * Milliseconds after which the call gives up. 0: it has no limit of its own.
+   * Milliseconds after which the call gives up. 0: it has no limit of its own. Below 0: it fails at once.
    */
   int64_t timeout_ms;
 } sysbox_exec_options_t;
@@ -434,7 +440,7 @@ typedef struct {
    */
   const sysbox_cancel_t *cancel;
   /**
-   * Milliseconds after which the call gives up. 0: it has no limit of its own.
+   * Milliseconds after which the call gives up. 0: it has no limit of its own. Below 0: it fails at once.
    */
   int64_t timeout_ms;
 } sysbox_create_options_t;
@@ -452,7 +458,7 @@ typedef struct {
    */
   const sysbox_cancel_t *cancel;
   /**
-   * Milliseconds after which the call gives up. 0: it has no limit of its own.
+   * Milliseconds after which the call gives up. 0: it has no limit of its own. Below 0: it fails at once.
    */
   int64_t timeout_ms;
 } sysbox_start_options_t;
@@ -478,7 +484,7 @@ typedef struct {
    */
   const sysbox_cancel_t *cancel;
   /**
-   * Milliseconds after which the call gives up. 0: it has no limit of its own.
+   * Milliseconds after which the call gives up. 0: it has no limit of its own. Below 0: it fails at once.
    */
   int64_t timeout_ms;
 } sysbox_delete_options_t;
@@ -735,8 +741,9 @@ sysbox_status_t sysbox_container_start(const sysbox_container_t *container,
 /**
  * Waits until its init has ended, and says how. If init is a child of this process, it is reaped.
  *
- * Where somebody else has reaped it (a program that calls wait4(-1), say), and where it is no child of this process, the kernel is
- * asked, which can tell from Linux 6.15 on.
+ * Any number of threads may wait with one handle, and again afterwards. Where somebody else has reaped it (a program that calls
+ * wait4(-1), or ignores SIGCHLD, say), and where it is no child of this process, the kernel is asked, which can tell from Linux 6.15
+ * on. Of another process's child it tells when that process has reaped it, which is waited for, and not before.
  *
  * @param options NULL: waits without a limit
  * @param[out] exit_code the exit code; 128 plus the number if a signal ended it. May be NULL
@@ -864,7 +871,7 @@ sysbox_status_t sysbox_container_pid(const sysbox_container_t *container, int32_
  * A descriptor of its init that becomes readable when it ends (pidfd_open(2)), for any event loop.
  *
  * @param[out] pidfd a new descriptor, close-on-exec, that the caller closes
- * @return `SYSBOX_ERR_WRONG_STATE` if init had ended when the handle was made
+ * @return `SYSBOX_ERR_WRONG_STATE` if init had ended when the handle was made, or is not made yet
  */
 sysbox_status_t sysbox_container_pidfd(const sysbox_container_t *container,
                                        int32_t *pidfd,

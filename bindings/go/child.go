@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"runtime"
 	"syscall"
 
 	"sysbox.example/sysbox/internal/capi"
@@ -61,7 +62,7 @@ func waitChild(ctx, closing context.Context, p capi.Child) (Exit, error) {
 		func(cancel capi.Cancel, timeout int64) (int32, int32, *capi.Error) {
 			return capi.ChildWait(p, cancel, timeout)
 		},
-		func() (int32, *capi.Error) { return capi.ChildPidfd(p) })
+		func() (int32, *capi.Error) { return capi.ChildPid(p), nil })
 }
 
 // Close frees it. A program that runs goes on running, and is reaped by a goroutine when it ends. Closing it again does nothing.
@@ -76,6 +77,8 @@ func (c *Child) Wait(ctx context.Context) (Exit, error) {
 		return Exit{}, closedError("wait for a program")
 	}
 	defer c.h.drop()
+	// Or the last use of it would be before the wait, and the garbage collector close it.
+	defer runtime.KeepAlive(c)
 	return waitChild(ctx, c.h.closing, c.h.p)
 }
 

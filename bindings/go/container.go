@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"runtime"
 	"syscall"
 
 	"sysbox.example/sysbox/internal/capi"
@@ -40,8 +41,9 @@ func (c *Container) Start(ctx context.Context) error {
 }
 
 // Wait waits until its init has ended, and says how. Any number of goroutines may wait; no thread does meanwhile. If init is a child of this
-// process, it is reaped. If somebody else has reaped it, or it is no child of this process, the kernel is asked, which can tell from Linux
-// 6.15 on; the error is [ErrUnsupported] if the exit status is lost.
+// process, it is reaped. If somebody else has reaped it (as the kernel does where SIGCHLD is ignored), or it is no child of this process, the
+// kernel is asked, which can tell from Linux 6.15 on; the error is [ErrUnsupported] if the exit status is lost. Of another process's child it
+// tells when that process has reaped it, which is waited for, and not before.
 //
 // A container that powers off ends by SIGINT, one that reboots by SIGHUP.
 func (c *Container) Wait(ctx context.Context) (Exit, error) {
@@ -50,11 +52,13 @@ func (c *Container) Wait(ctx context.Context) (Exit, error) {
 		return Exit{}, closedError(op)
 	}
 	defer c.h.drop()
+	// As in Child.Wait.
+	defer runtime.KeepAlive(c)
 	return waitExit(ctx, c.h.closing, op,
 		func(cancel capi.Cancel, timeout int64) (int32, int32, *capi.Error) {
 			return capi.ContainerWait(c.h.p, cancel, timeout)
 		},
-		func() (int32, *capi.Error) { return capi.ContainerPidfd(c.h.p) })
+		func() (int32, *capi.Error) { return capi.ContainerPid(c.h.p) })
 }
 
 // Kill sends a signal to its init. pid 1 gets only signals that it handles, SIGKILL and SIGSTOP. 0 only looks whether it could be sent.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -430,6 +431,62 @@ func TestWait(t *testing.T) {
 		t.Error(err)
 	}
 	second.Close()
+	l.delete(c)
+}
+
+// The garbage collector must not close what is being waited for, though nobody uses it any more.
+func TestWaitIsTheLastUse(t *testing.T) {
+	l := newLab(t)
+	var collecting atomic.Bool
+	collecting.Store(true)
+	var collector sync.WaitGroup
+	collector.Add(1)
+	go func() {
+		defer collector.Done()
+		for collecting.Load() {
+			runtime.GC()
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	defer collector.Wait()
+	defer collecting.Store(false)
+
+	c := l.started("sleep 1000")
+	id := c.ID()
+	program := func() *sysbox.Child {
+		child, err := c.Exec(l.context(), sysbox.Process{Args: []string{"/bin/sh", "-c", "sleep 0.5; exit 4"}}, sysbox.ExecOptions{})
+		l.ok(err)
+		return child
+	}
+	if exit, err := program().Wait(l.context()); err != nil || exit.Code != 4 {
+		t.Errorf("a program: %v %v", exit, err)
+	}
+	open := func() *sysbox.Container {
+		c, err := l.rt.Open(id)
+		l.ok(err)
+		return c
+	}
+	watch := func() *sysbox.Events {
+		events, err := open().Watch()
+		l.ok(err)
+		return events
+	}
+	later := func(f func() error) {
+		time.AfterFunc(500*time.Millisecond, func() {
+			if err := f(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	later(c.Pause)
+	if event, err := watch().Next(l.context()); err != nil || event != sysbox.Paused {
+		t.Errorf("an event: %v %v", event, err)
+	}
+	l.ok(c.Resume())
+	later(func() error { return c.Kill(syscall.SIGKILL) })
+	if exit, err := open().Wait(l.context()); err != nil || exit.Signal != syscall.SIGKILL {
+		t.Errorf("a container: %v %v", exit, err)
+	}
 	l.delete(c)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 
 	"sysbox.example/sysbox/internal/capi"
 )
@@ -65,6 +66,8 @@ func (e *Events) Next(ctx context.Context) (Event, error) {
 		return 0, closedError(op)
 	}
 	defer e.h.drop()
+	// As in Child.Wait.
+	defer runtime.KeepAlive(e)
 	if e.over.Err() != nil {
 		return 0, io.EOF
 	}

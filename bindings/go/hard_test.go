@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -106,7 +107,8 @@ func TestRoleMany(t *testing.T) {
 		return best
 	}
 	small := alone()
-	many(l, 24)
+	// As many as below: threads and their memory stay for the next that need them.
+	many(l, 200)
 	open, memory, mounted := descriptors(t), resident(t), mounts(t)
 
 	heap := make([][]byte, 1024)
@@ -196,15 +198,12 @@ func resident(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// many are cycles at the same time, of which every third is in a goroutine whose thread ends with it.
+// many are cycles, all at the same time, of which every third is in a goroutine whose thread ends with it.
 func many(l *lab, n int) {
 	l.Helper()
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, 16)
 	for i := range n {
-		slots <- struct{}{}
 		spawn(&wg, func() {
-			defer func() { <-slots }()
 			if i%3 == 0 {
 				runtime.LockOSThread()
 			}
@@ -426,7 +425,11 @@ func TestContextsOfHooks(t *testing.T) {
 func TestKilled(t *testing.T) {
 	l := newLab(t)
 	met := map[sysbox.Status]int{}
-	for range 16 {
+	// Which states are met depends on how fast this host is.
+	for round, end := 0, time.Now().Add(60*time.Second); round < 8 || len(met) < 3 || met[sysbox.StatusRunning] == 0; round++ {
+		if time.Now().After(end) {
+			t.Fatalf("only these were met: %v", met)
+		}
 		victim := l.again("TestRoleVictim")
 		started, to, err := os.Pipe()
 		l.ok(err)
@@ -444,9 +447,15 @@ func TestKilled(t *testing.T) {
 		l.ok(err)
 		for _, s := range left {
 			met[s.Status]++
+			// A stage that was at work may finish a deletion meanwhile.
 			c, err := next.Open(s.ID)
+			if errors.Is(err, sysbox.ErrNotFound) {
+				continue
+			}
 			l.ok(err)
-			l.ok(c.Delete(l.context(), sysbox.DeleteOptions{Force: true}))
+			if err := c.Delete(l.context(), sysbox.DeleteOptions{Force: true}); !errors.Is(err, sysbox.ErrNotFound) {
+				l.ok(err)
+			}
 			c.Close()
 		}
 		next.Close()
@@ -454,9 +463,6 @@ func TestKilled(t *testing.T) {
 		l.eventually("nothing is left", func() bool { return len(l.traces()) == 0 })
 	}
 	t.Logf("found: %v", met)
-	if met[sysbox.StatusRunning] == 0 || len(met) < 3 {
-		t.Errorf("only these were met: %v", met)
-	}
 }
 
 // Makes, uses and deletes containers until it is killed.
@@ -472,4 +478,82 @@ func TestRoleVictim(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Another process's child that has ended, and that nobody has reaped yet.
+func TestWaitForAnothersChild(t *testing.T) {
+	l := newLab(t)
+	keeper := l.again("TestRoleKeeper")
+	tell, err := keeper.StdinPipe()
+	l.ok(err)
+	said, err := keeper.StdoutPipe()
+	l.ok(err)
+	l.ok(keeper.Start())
+	defer keeper.Wait()
+	defer tell.Close()
+	var id string
+	l.eventually("it runs", func() bool {
+		left, err := l.rt.List()
+		l.ok(err)
+		if len(left) == 1 && left[0].Status == sysbox.StatusRunning {
+			id = left[0].ID
+		}
+		return id != ""
+	})
+	open := func() *sysbox.Container {
+		c, err := l.rt.Open(id)
+		l.ok(err)
+		return c
+	}
+	c, early, late := open(), open(), open()
+	defer c.Close()
+	type outcome struct {
+		exit sysbox.Exit
+		err  error
+	}
+	waits := func(c *sysbox.Container, ctx context.Context) chan outcome {
+		done := make(chan outcome, 1)
+		go func() {
+			exit, err := c.Wait(ctx)
+			done <- outcome{exit, err}
+		}()
+		return done
+	}
+	before := waits(early, l.context())
+	l.ok(c.Kill(syscall.SIGKILL))
+	l.eventually("it has ended", func() bool { return l.status(c) == sysbox.StatusStopped })
+	short, stop := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer stop()
+	_, err = c.Wait(short)
+	if errors.Is(err, sysbox.ErrUnsupported) {
+		skip(t, "the kernel keeps no exit status (Linux 6.15)")
+	}
+	l.is(err, context.DeadlineExceeded)
+	closed := waits(late, l.context())
+	after := waits(c, l.context())
+	time.Sleep(50 * time.Millisecond)
+	late.Close()
+	l.is((<-closed).err, os.ErrClosed)
+	tell.Close()
+	for _, done := range []chan outcome{before, after} {
+		if o := <-done; o.err != nil || o.exit.Signal != syscall.SIGKILL {
+			t.Error(o)
+		}
+	}
+	early.Close()
+	io.Copy(io.Discard, said)
+	l.delete(c)
+}
+
+// Makes a container, and waits for it when it is told to.
+func TestRoleKeeper(t *testing.T) {
+	l := borrowed(t)
+	// Its own output is read to the end.
+	id := l.id()
+	c := l.make(id, l.system(id, "/bin/sleep", "1000"), sysbox.CreateOptions{})
+	l.ok(c.Start(l.context()))
+	io.Copy(io.Discard, os.Stdin)
+	if exit, err := c.Wait(l.context()); err != nil || exit.Signal != syscall.SIGKILL {
+		t.Error(exit, err)
+	}
 }

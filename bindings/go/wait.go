@@ -26,10 +26,9 @@ func (e Exit) String() string {
 	return fmt.Sprintf("exit status %d", e.Code)
 }
 
-// poll has the Go runtime wait, with no thread, and calls look whenever the descriptor has become readable, and once before, until it says
-// true. It takes the descriptor over.
+// poll has the Go runtime wait, with no thread, and calls look whenever the descriptor has become readable or hung up, and once before, until
+// it says true. It takes the descriptor over, and changes its mode, which is that of all its duplicates.
 func poll(ctx, closing context.Context, fd int, look func() bool) error {
-	// The mode of the library's own copy as well. It only ever looks at it.
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		syscall.Close(fd)
 		return err
@@ -50,10 +49,24 @@ func poll(ctx, closing context.Context, fd int, look func() bool) error {
 	return conn.Read(func(uintptr) bool { return look() })
 }
 
-// waitExit waits for an end: wait is of the library, pidfd a new descriptor.
+// pidfdOpen is pidfd_open(2): a descriptor of a process that shares nothing with others of it.
+func pidfdOpen(pid int) (int, error) {
+	const sysPidfdOpen = 434 // on all architectures
+	fd, _, errno := syscall.RawSyscall(sysPidfdOpen, uintptr(pid), 0, 0)
+	if errno != 0 {
+		return -1, os.NewSyscallError("pidfd_open", errno)
+	}
+	if fd > 2 {
+		return int(fd), nil
+	}
+	defer syscall.Close(int(fd))
+	return duplicate(fd)
+}
+
+// waitExit waits for an end: wait is of the library, pid of what is waited for.
 func waitExit(
 	ctx, closing context.Context, op string,
-	wait func(c capi.Cancel, timeout int64) (code, signal int32, e *capi.Error), pidfd func() (int32, *capi.Error),
+	wait func(c capi.Cancel, timeout int64) (code, signal int32, e *capi.Error), pid func() (int32, *capi.Error),
 ) (Exit, error) {
 	var code, signal int32
 	var e *capi.Error
@@ -68,24 +81,38 @@ func waitExit(
 	if ctx.Err() != nil {
 		return Exit{}, ended(ctx, op, "")
 	}
-	if fd, none := pidfd(); none == nil {
-		err := poll(ctx, closing, int(fd), look)
-		switch {
-		case err == nil:
-			return outcome()
-		case ctx.Err() != nil:
-			return Exit{}, ended(ctx, op, "")
-		case closing.Err() != nil:
-			return Exit{}, closedError(op)
-		case !errors.Is(err, os.ErrNoDeadline):
-			return Exit{}, fmt.Errorf("sysbox: %s: %w", op, err)
+	// The library's own descriptor is for others to read from as well, in the mode that it has.
+	if n, none := pid(); none == nil {
+		if fd, err := pidfdOpen(int(n)); err == nil {
+			// poll looks before it waits: what has not ended then has kept its number till now.
+			err := poll(ctx, closing, fd, look)
+			switch {
+			case err == nil:
+				return outcome()
+			case ctx.Err() != nil:
+				return Exit{}, ended(ctx, op, "")
+			case closing.Err() != nil:
+				return Exit{}, closedError(op)
+			case !errors.Is(err, os.ErrNoDeadline):
+				return Exit{}, fmt.Errorf("sysbox: %s: %w", op, err)
+			}
 		}
 	}
-	// It has ended just now, or the runtime cannot wait for descriptors of this kind.
-	err := cancelable(ctx, op, func(c capi.Cancel) (e *capi.Error) {
+	// It has ended, and its parent, another process, has not reaped it. Or the runtime cannot wait for descriptors of this kind.
+	within, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(closing, stop)()
+	err := cancelable(within, op, func(c capi.Cancel) *capi.Error {
 		code, signal, e = wait(c, 0)
 		return e
 	})
+	switch {
+	case err == nil || within.Err() == nil:
+	case ctx.Err() != nil:
+		return Exit{}, ended(ctx, op, "")
+	default:
+		return Exit{}, closedError(op)
+	}
 	return Exit{int(code), syscall.Signal(signal)}, err
 }
 

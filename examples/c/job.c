@@ -48,7 +48,9 @@ int main(int argc, char **argv) {
   int script = open(argv[2], O_RDONLY | O_CLOEXEC);
   if (script < 0) return perror(argv[2]), 2;
 
+  /* CONFIG has it between quotes as it is. sysbox_config_new writes any path, with much else. */
   char config[8192], id[64];
+  if (strpbrk(argv[1], "\"\\\n") || strlen(argv[1]) > 4095) return fprintf(stderr, "job: ROOTFS has a name that JSON would need changed\n"), 2;
   snprintf(config, sizeof config, CONFIG, argv[1]);
   snprintf(id, sizeof id, "job-%d", (int)getpid());
 

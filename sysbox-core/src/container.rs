@@ -5,6 +5,7 @@
 //! State and life cycle: the OCI runtime specification, runtime.md.
 
 mod delete;
+mod end;
 mod exec;
 pub(crate) mod monitor;
 mod stats;
@@ -23,8 +24,10 @@ use oci_spec::runtime as oci;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::OnceLock;
 
 pub use crate::sys::pidfd::Exit;
+use end::Process;
 pub use exec::{Child, ExecOptions};
 pub use monitor::MonitorStatus;
 pub use watch::{Event, Watch};
@@ -40,16 +43,65 @@ pub struct Container {
     runtime: Runtime,
     dir: StateDir,
     id: String,
-    found: Found,
-    pidfd: Option<OwnedFd>,
+    opened: View,
+    /// If that knew of no init, since it was being made: the first that does.
+    later: OnceLock<View>,
     /// Of the state directory.
     identity: (u64, u64),
 }
 
+/// What was found of a container at some time.
+#[derive(Debug)]
+struct View {
+    found: Found,
+    init: Option<Process>,
+}
+
+impl View {
+    fn of(found: Found) -> Self {
+        let open = |i: Init| pidfd::open(i.pid).ok().filter(|_| i.exists());
+        let pidfd = found.init.filter(Init::alive).and_then(open);
+        View { found, init: pidfd.map(Process::new) }
+    }
+}
+
 impl Container {
-    pub(crate) fn new(runtime: Runtime, dir: StateDir, id: &str, found: Found, pidfd: Option<OwnedFd>) -> Self {
+    /// One that this process has made.
+    pub(crate) fn new(runtime: Runtime, dir: StateDir, id: &str, found: Found, pidfd: OwnedFd) -> Self {
+        Self::with(runtime, dir, id, View { found, init: Some(Process::new(pidfd)) })
+    }
+
+    pub(crate) fn open(runtime: Runtime, dir: StateDir, id: &str, found: Found) -> Self {
+        Self::with(runtime, dir, id, View::of(found))
+    }
+
+    fn with(runtime: Runtime, dir: StateDir, id: &str, opened: View) -> Self {
         let identity = dir.identity().unwrap_or_default();
-        Container { runtime, dir, id: id.into(), found, pidfd, identity }
+        Container { runtime, dir, id: id.into(), opened, later: OnceLock::new(), identity }
+    }
+
+    /// What is known of it. Read anew until it has an init.
+    fn view(&self) -> &View {
+        if self.opened.found.init.is_some() {
+            return &self.opened;
+        }
+        let anew = || {
+            let found = self.dir.load().ok().filter(|f| f.init.is_some() && !self.opened.found.is_another(f))?;
+            self.dir.identity().is_ok_and(|i| i == self.identity).then(|| View::of(found))
+        };
+        match self.later.get() {
+            Some(later) => later,
+            None => anew().map_or(&self.opened, |view| self.later.get_or_init(|| view)),
+        }
+    }
+
+    fn found(&self) -> &Found {
+        &self.view().found
+    }
+
+    /// Its init, if that lived when it was found.
+    fn init(&self) -> Option<&Process> {
+        self.view().init.as_ref()
     }
 
     /// Its name.
@@ -58,8 +110,9 @@ impl Container {
     }
 
     fn record(&self) -> Result<&Record> {
-        self.found.record.as_ref().ok_or_else(|| {
-            self.found.damage.clone().unwrap_or_else(|| {
+        let found = self.found();
+        found.record.as_ref().ok_or_else(|| {
+            found.damage.clone().unwrap_or_else(|| {
                 Error::new(Kind::WrongState, format!("container {} was never finished", self.id))
                     .hint("delete it with --force")
             })
@@ -69,17 +122,18 @@ impl Container {
     /// Which of its files cannot be read, and why ([`Kind::Damaged`]). It may run, but all that is left to do with it is
     /// [`Container::delete`] with `force`, which takes away what can be found.
     pub fn damage(&self) -> Option<&Error> {
-        self.found.damage.as_ref()
+        self.found().damage.as_ref()
     }
 
     /// Pid of init, as the host numbers processes, if it lives. Read from /proc at each call.
     pub fn pid(&self) -> Option<i32> {
-        self.found.init.filter(Init::alive).map(|i| i.pid)
+        self.found().init.filter(Init::alive).map(|i| i.pid)
     }
 
-    /// A descriptor of init that becomes readable when it ends (pidfd_open(2)), if it lived when this handle was made.
+    /// A descriptor of init that becomes readable when it ends (pidfd_open(2)), if it lived when this handle was made, or was made
+    /// later.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd)
+        self.init().map(AsFd::as_fd)
     }
 
     /// Its ID maps.
@@ -92,31 +146,42 @@ impl Container {
 
     /// When it was made, in nanoseconds since 1970.
     pub fn created(&self) -> Option<u64> {
-        self.found.record.as_ref().map(|r| r.created)
+        self.found().record.as_ref().map(|r| r.created)
     }
 
     /// What it is doing just now: from /proc, the freezer and the state directory. What cannot be found out reads as not so.
     pub fn status(&self) -> Status {
-        match self.found.init {
+        match self.found().init {
             None => self.unfinished_status(),
-            Some(init) if !init.alive() => Status::Stopped,
-            Some(_) if self.record().is_ok_and(|r| r.cgroup.is_frozen().unwrap_or(false)) => Status::Paused,
-            Some(_) if self.dir.socket().exists() => Status::Created,
-            Some(_) if self.dir.unfinished_socket().exists() => Status::Creating,
-            Some(_) => Status::Running,
+            Some(init) => self.status_with(init),
+        }
+    }
+
+    fn status_with(&self, init: Init) -> Status {
+        if !init.alive() {
+            Status::Stopped
+        } else if self.record().is_ok_and(|r| r.cgroup.is_frozen().unwrap_or(false)) {
+            Status::Paused
+        } else if self.dir.socket().exists() {
+            Status::Created
+        } else if self.dir.unfinished_socket().exists() {
+            Status::Creating
+        } else {
+            Status::Running
         }
     }
 
     fn unfinished_status(&self) -> Status {
         match self.dir.try_lock() {
             Ok(None) => Status::Creating,
-            _ => Status::Stopped,
+            // It may have been finished between the two looks.
+            _ => self.found().init.map_or(Status::Stopped, |init| self.status_with(init)),
         }
     }
 
     /// Its state as the OCI specification has it.
     pub fn state(&self) -> OciState {
-        let record = self.found.record.as_ref();
+        let record = self.found().record.as_ref();
         OciState {
             oci_version: record.map_or_else(|| "1.0.2".into(), |r| r.oci_version.clone()),
             id: self.id.clone(),
@@ -143,20 +208,20 @@ impl Container {
 
     /// Where its root file system lies on the host.
     pub fn rootfs(&self) -> Option<&Path> {
-        self.found.record.as_ref().map(|r| r.root.as_path())
+        self.found().record.as_ref().map(|r| r.root.as_path())
     }
 
     /// Lets the engine's overlay and the container's see what was changed through the other (see [`crate::overlay`]). The library
     /// does so in every call that works on a container; this is for whoever changes files by himself.
     pub fn refresh_root(&self) {
-        if let Some(record) = self.found.record.as_ref().filter(|r| r.restacked) {
+        if let Some(record) = self.found().record.as_ref().filter(|r| r.restacked) {
             overlay::refresh_both(&record.root, self.pid());
         }
     }
 
     /// The container must not run.
     fn keep_inner_marks(&self) {
-        if let Some(data) = self.found.record.as_ref().and_then(|r| r.inner_data.as_ref()) {
+        if let Some(data) = self.found().record.as_ref().and_then(|r| r.inner_data.as_ref()) {
             if let Err(e) = data.keep_marks() {
                 tracing::warn!(id = self.id, "a commit may lack deletions inside inner images: {e}");
             }
@@ -169,7 +234,7 @@ impl Container {
             return Ok(());
         }
         let wrong = || Error::new(Kind::WrongState, format!("cannot {to} container {}: it is {status}", self.id));
-        Err(self.found.damage.clone().unwrap_or_else(wrong))
+        Err(self.found().damage.clone().unwrap_or_else(wrong))
     }
 
     /// Lets the program run. Blocks until it has been executed and the `poststart` hooks are done.
@@ -250,9 +315,9 @@ impl Container {
 
     /// Kills init, as far as that can be done, and waits for its end.
     fn stop(&self) {
-        let Some(pidfd) = &self.pidfd else { return };
-        let _ = pidfd::kill(pidfd.as_fd(), libc::SIGKILL);
-        let _ = pidfd::wait_gone(pidfd.as_fd(), DEATH_MS);
+        let Some(init) = self.init() else { return };
+        let _ = pidfd::kill(init.as_fd(), libc::SIGKILL);
+        let _ = pidfd::wait_gone(init.as_fd(), DEATH_MS);
     }
 
     /// Runs the hooks of the host's side. Their failure is the caller's to judge.
@@ -263,7 +328,7 @@ impl Container {
             return Ok(());
         }
         let work = Work::Hooks { hooks: hooks.clone(), state: self.state(), point: point.into() };
-        let mut stage = self.runtime.spawn(work, Vec::new())?;
+        let mut stage = self.runtime.spawn(work, Vec::new(), limit)?;
         let result = match stage.reply_within(limit) {
             Ok((Reply::Failed(e), _)) => Err(stage.outcome(e)),
             r => r.and_then(|_| stage.over()),
@@ -280,8 +345,8 @@ impl Container {
     pub fn kill(&self, signal: i32) -> Result<()> {
         // runc's words, which containerd knows.
         let gone = || Error::new(Kind::WrongState, "container not running");
-        let init = self.found.init.filter(Init::alive);
-        let init = init.ok_or_else(|| self.found.damage.clone().unwrap_or_else(gone))?;
+        let init = self.found().init.filter(Init::alive);
+        let init = init.ok_or_else(|| self.found().damage.clone().unwrap_or_else(gone))?;
         let pidfd = pidfd::open(init.pid).map_err(|_| gone())?;
         // Between the look and the open the number may have changed hands.
         if !init.alive() {
@@ -373,12 +438,14 @@ impl Container {
         Spec::from_bundle(self.dir.path())
     }
 
-    /// Waits, without limit, until init has ended, and says how. Reaps init if it is a child of this process; may be called again
-    /// afterwards only where the kernel keeps the status. To wait for other things as well, poll [`Container::pidfd`] first.
+    /// Waits, without limit, until init has ended, and says how. Reaps init if it is a child of this process; any number of threads
+    /// may wait, and again afterwards. Of another process's child the kernel tells how it ended when that process has reaped it, and
+    /// not before: it is waited for. To wait for other things as well, poll [`Container::pidfd`] first.
     ///
     /// # Errors
-    /// [`Kind::WrongState`] if init had ended before this handle was made; [`Kind::Unsupported`] if init is not a child of this process, or somebody else reaped it, on a kernel that does not
-    /// keep the status (before 6.15).
+    /// [`Kind::WrongState`] if init had ended before this handle was made; [`Kind::Unsupported`] if init is not a child of this
+    /// process, or somebody else reaped it (so does the kernel where SIGCHLD is ignored), on a kernel that does not keep the status
+    /// (before 6.15).
     pub fn wait(&self) -> Result<Exit> {
         self.wait_within(&Limit::none())
     }
@@ -388,21 +455,12 @@ impl Container {
     /// # Errors
     /// [`Kind::TimedOut`], [`Kind::Canceled`], and those of [`Container::wait`].
     pub fn wait_within(&self, limit: &Limit) -> Result<Exit> {
-        let pidfd = self.pidfd.as_ref().ok_or_else(|| {
+        let init = self.init().ok_or_else(|| {
             Error::new(
                 Kind::WrongState,
                 format!("container {} had ended before it was opened: its status is gone", self.id),
             )
         })?;
-        wait(pidfd.as_fd(), limit)
+        init.wait(limit)
     }
-}
-
-fn wait(pidfd: BorrowedFd<'_>, limit: &Limit) -> Result<Exit> {
-    limit.wait_readable(pidfd)?;
-    let reaped = pidfd::reap(pidfd).op("waitid")?;
-    reaped.or_else(|| pidfd::exit_info(pidfd)).ok_or_else(|| {
-        Error::new(Kind::Unsupported, "the process has ended, and how is not known: another process reaped it")
-            .hint("Linux 6.15 keeps the status; before, wait in the process that created the container")
-    })
 }

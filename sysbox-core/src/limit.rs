@@ -64,16 +64,31 @@ impl Limit {
 
     /// Waits until `fd` can be read, or its other end is closed. What can be read at once, can, even if it is over.
     pub(crate) fn wait_readable(&self, fd: BorrowedFd<'_>) -> Result<()> {
-        loop {
-            let left = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-            fds.extend(self.cancel.as_deref().map(|c| PollFd::new(c, PollFlags::IN)));
-            wait(&mut fds, left)?;
-            if !fds[0].revents().is_empty() {
-                return Ok(());
-            }
-            self.check()?;
+        while !self.look(fd, PollFlags::IN, None)? {}
+        Ok(())
+    }
+
+    /// Waits until `fd` can be written to, or its other end is closed.
+    pub(crate) fn wait_writable(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        while !self.look(fd, PollFlags::OUT, None)? {}
+        Ok(())
+    }
+
+    /// Waits until `fd` is hung up on, for so long at most: a pidfd is when its process was reaped (Linux 6.9).
+    pub(crate) fn wait_hang_up(&self, fd: BorrowedFd<'_>, turn: Duration) -> Result<()> {
+        self.look(fd, PollFlags::empty(), Some(turn)).map(drop)
+    }
+
+    /// Whether `fd` is ready, after waiting for it once, for so long at most.
+    fn look(&self, fd: BorrowedFd<'_>, flags: PollFlags, turn: Option<Duration>) -> Result<bool> {
+        let left = self.deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        let mut fds = vec![PollFd::from_borrowed_fd(fd, flags)];
+        fds.extend(self.cancel.as_deref().map(|c| PollFd::new(c, PollFlags::IN)));
+        wait(&mut fds, left.into_iter().chain(turn).min())?;
+        if !fds[0].revents().is_empty() {
+            return Ok(true);
         }
+        self.check().map(|()| false)
     }
 }
 

@@ -28,9 +28,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use spawn::Spawned;
+
+/// How long a stage may take for what has no limit of its caller's. A job of systemd's may take half as long.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A state directory with its containers, and how new ones are made.
 #[derive(Debug, Clone)]
@@ -274,14 +277,14 @@ impl Runtime {
             fds.push((Fd::Control, listen(dir, MONITOR_SOCKET)?));
         }
         limit.check()?;
-        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds)?;
+        let mut stage = Spawned::start(&self.stage, Work::Create(Box::new(plan)), fds, limit)?;
         let (born, result) = follow(&mut stage, dir, limit);
         // It has nothing left to do, and this process may live on for long: it must not be left with a zombie.
         stage.finish();
         match (result, born) {
             (Ok(()), Some((init, pidfd))) => {
                 let found = Found { record: Some(record), init, damage: None };
-                Ok(Container::new(self.clone(), dir.clone(), id, found, Some(pidfd)))
+                Ok(Container::new(self.clone(), dir.clone(), id, found, pidfd))
             }
             (Ok(()), None) => Err(Error::new(Kind::Protocol, "init ended while it was being made")),
             (Err(e), born) => {
@@ -339,8 +342,7 @@ impl Runtime {
         check_id(id).map_err(|e| e.kinded(Kind::NotFound))?;
         let dir = StateDir::new(&self.root, id);
         let found = dir.load()?;
-        let pidfd = found.init.filter(Init::alive).and_then(|i| pidfd::open(i.pid).ok());
-        Ok(Container::new(self.clone(), dir, id, found, pidfd))
+        Ok(Container::open(self.clone(), dir, id, found))
     }
 
     /// Names of all containers, sorted: half-made and ended ones too.
@@ -365,7 +367,7 @@ impl Runtime {
     /// Tries what containers need of this host, in the stage, so that it does not matter how many threads this process has.
     ///
     /// # Errors
-    /// The stage cannot be started.
+    /// The stage cannot be started; [`Kind::Busy`] if it does not answer within a minute.
     pub fn check_host(&self) -> Result<Vec<Probe>> {
         match self.ask(Work::Probe)? {
             (Reply::Probed(probes), _) => Ok(probes),
@@ -377,17 +379,30 @@ impl Runtime {
     /// mount that is mapped by it ([`crate::mount::idmapped`]).
     ///
     /// # Errors
-    /// The kernel makes none, or refuses the maps.
+    /// The kernel makes none, or refuses the maps; [`Kind::Busy`] if the stage does not answer within a minute.
     pub fn user_namespace(&self, maps: &Maps) -> Result<OwnedFd> {
         let (_, fds) = self.ask(Work::Userns(maps.clone()))?;
         fds.into_iter().next().ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no namespace"))
     }
 
+    /// Work that takes moments, or as long as systemd takes, which has a limit of its own.
     fn ask(&self, work: Work) -> Result<(Reply, Vec<OwnedFd>)> {
-        let mut stage = self.spawn(work, Vec::new())?;
-        let reply = stage.reply();
+        self.ask_within(work, ANSWER)
+    }
+
+    fn ask_within(&self, work: Work, time: Duration) -> Result<(Reply, Vec<OwnedFd>)> {
+        let stuck = |e: Error| match e.kind() {
+            Kind::TimedOut => Error::new(Kind::Busy, format!("the stage program does not answer within {time:?}")),
+            _ => e,
+        };
+        let limit = Limit::after(time);
+        let mut stage = self.spawn(work, Vec::new(), &limit).map_err(stuck)?;
+        let reply = stage.reply_within(&limit);
+        let over = stage.over();
         stage.finish();
-        match reply? {
+        let reply = reply.map_err(stuck)?;
+        over.map_err(stuck)?;
+        match reply {
             (Reply::Failed(e), _) => Err(e),
             answer => Ok(answer),
         }
@@ -398,8 +413,8 @@ impl Runtime {
         self.ask(Work::Unit { name: unit.into(), change }).map(drop)
     }
 
-    pub(crate) fn spawn(&self, work: Work, fds: Vec<(Fd, OwnedFd)>) -> Result<Spawned> {
-        Spawned::start(&self.stage, work, fds)
+    pub(crate) fn spawn(&self, work: Work, fds: Vec<(Fd, OwnedFd)>, limit: &Limit) -> Result<Spawned> {
+        Spawned::start(&self.stage, work, fds, limit)
     }
 }
 
@@ -466,4 +481,18 @@ pub(crate) fn listen(dir: &StateDir, name: &str) -> Result<OwnedFd> {
     let handle = std::fs::File::open(dir.path()).op_at("open", dir.path())?;
     let path = format!("/proc/self/fd/{}/{name}", handle.as_raw_fd());
     UnixListener::bind(path).op_at("bind", dir.path().join(name)).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_does_not_answer_is_given_up() {
+        // It reads all that it is told, and says nothing.
+        let runtime = Runtime::new("/nonexistent").stage(StageProgram::Path("/bin/cat".into()));
+        let e = runtime.ask_within(Work::Probe, Duration::from_millis(200)).unwrap_err();
+        assert_eq!(e.kind(), Kind::Busy, "{e}");
+        assert!(e.to_string().contains("200ms"), "{e}");
+    }
 }

@@ -7,6 +7,7 @@ use crate::inner_data::InnerData;
 use crate::limit::Limit;
 use crate::plan::Hook;
 use crate::procfs::Leaf;
+use crate::sys::fd::above;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -161,6 +162,17 @@ pub(crate) struct Found {
     pub(crate) damage: Option<Error>,
 }
 
+impl Found {
+    /// What was found later, under the same name, is another container.
+    pub(crate) fn is_another(&self, later: &Found) -> bool {
+        match (&self.record, &later.record) {
+            (Some(then), Some(now)) => then.created != now.created,
+            (Some(_), None) => later.damage.is_none(),
+            _ => false,
+        }
+    }
+}
+
 /// Cgroups and their inodes: a later cgroup of the same path is not this container's. It needs no other file, so that
 /// cleaning up does not depend on what else is damaged.
 #[derive(Debug, Serialize, Deserialize)]
@@ -262,7 +274,8 @@ impl StateDir {
         if (held.dev(), held.ino()) != (named.dev(), named.ino()) {
             return Err(gone());
         }
-        Ok(Some(file))
+        // It is held for as long as a container takes to be made.
+        Ok(Some(above(file.into()).op("dup")?.into()))
     }
 
     /// As [`StateDir::try_lock`], waiting for up to ten seconds.

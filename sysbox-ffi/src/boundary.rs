@@ -91,14 +91,19 @@ pub(crate) unsafe fn handle_at<'a, H: Handle>(handle: *const H) -> Outcome<&'a H
     Ok(handle)
 }
 
-fn caught(body: impl FnOnce() -> Outcome) -> Outcome {
+/// Runs `body`; the message of its panic if it does.
+pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     // What a panic leaves half done is behind the handle that gets poisoned.
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|cause| {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|cause| {
         let text = cause.downcast_ref::<&str>().map(|s| (*s).to_owned()).or(cause.downcast_ref::<String>().cloned());
         // Dropping it may run anything, and panic again.
         std::mem::forget(cause);
-        Err(Failure::bug(SYSBOX_ERR_PANIC, format!("panic: {}", text.unwrap_or_else(|| "no message".into()))))
+        text.unwrap_or_else(|| "no message".into())
     })
+}
+
+fn caught(body: impl FnOnce() -> Outcome) -> Outcome {
+    guarded(body).unwrap_or_else(|text| Err(Failure::bug(SYSBOX_ERR_PANIC, format!("panic: {text}"))))
 }
 
 /// # Safety
@@ -108,7 +113,7 @@ unsafe fn finish(err: *mut *mut Error, outcome: Outcome) -> Status {
     let status = failure.status;
     if !err.is_null() && err.is_aligned() {
         // An error may hold anything; making it printable must not be what ends the program.
-        let new = catch_unwind(AssertUnwindSafe(|| Box::into_raw(Box::new(Error::new(failure)))));
+        let new = guarded(|| Box::into_raw(Box::new(Error::new(failure))));
         // SAFETY: by this function's contract.
         unsafe { err.write(new.unwrap_or(std::ptr::null_mut())) };
     }
@@ -123,7 +128,7 @@ pub(crate) unsafe fn free<T>(handle: *mut T) {
     if !handle.is_null() && handle.is_aligned() {
         // SAFETY: by this function's contract; `give` has made it by `Box::into_raw`.
         let owned = unsafe { Box::from_raw(handle) };
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(owned)));
+        let _ = guarded(|| drop(owned));
     }
 }
 
@@ -254,5 +259,26 @@ impl<T> Out<*mut T> {
     /// Hands out a new handle; [`free`] takes it back.
     pub(crate) fn give(self, value: T) {
         self.set(Box::into_raw(Box::new(value)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn what_a_panic_carries_is_not_dropped() {
+        assert_eq!(guarded(|| std::panic::panic_any(Bomb)), Err::<(), _>("no message".to_owned()));
+        assert_eq!(guarded(|| panic!("{}", 1)), Err::<(), _>("1".to_owned()));
+        // SAFETY: it is from Box::into_raw.
+        unsafe { free(Box::into_raw(Box::new(Bomb))) };
     }
 }

@@ -4,6 +4,7 @@ use crate::boundary::{self, Handle, Out, Outcome};
 use crate::error::Error;
 use crate::status::Status;
 use rustix::event::{eventfd, EventfdFlags};
+use rustix::io::fcntl_dupfd_cloexec;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub unsafe extern "C" fn sysbox_cancel_new(cancel: *mut *mut Cancel, err: *mut *
     let body = || unsafe {
         let out = Out::new(cancel, "cancel")?;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).op("eventfd")?;
+        // Where the caller has closed his standard streams, it must not be taken for one of them.
+        let event = fcntl_dupfd_cloexec(&event, 3).op("dup")?;
         out.give(Cancel { poisoned: AtomicBool::new(false), event: Arc::new(event) });
         Ok(())
     };

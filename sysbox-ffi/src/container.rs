@@ -145,8 +145,9 @@ pub unsafe extern "C" fn sysbox_container_start(
 
 /// Waits until its init has ended, and says how. If init is a child of this process, it is reaped.
 ///
-/// Where somebody else has reaped it (a program that calls wait4(-1), say), and where it is no child of this process, the kernel is
-/// asked, which can tell from Linux 6.15 on.
+/// Any number of threads may wait with one handle, and again afterwards. Where somebody else has reaped it (a program that calls
+/// wait4(-1), or ignores SIGCHLD, say), and where it is no child of this process, the kernel is asked, which can tell from Linux 6.15
+/// on. Of another process's child it tells when that process has reaped it, which is waited for, and not before.
 ///
 /// @param options NULL: waits without a limit
 /// @param[out] exit_code the exit code; 128 plus the number if a signal ended it. May be NULL
@@ -404,7 +405,7 @@ fn ended() -> Failure {
 /// A descriptor of its init that becomes readable when it ends (pidfd_open(2)), for any event loop.
 ///
 /// @param[out] pidfd a new descriptor, close-on-exec, that the caller closes
-/// @return `SYSBOX_ERR_WRONG_STATE` if init had ended when the handle was made
+/// @return `SYSBOX_ERR_WRONG_STATE` if init had ended when the handle was made, or is not made yet
 #[no_mangle]
 pub unsafe extern "C" fn sysbox_container_pidfd(
     container: *const Container,

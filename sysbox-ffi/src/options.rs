@@ -135,7 +135,7 @@ pub struct CreateOptions {
     pub fd_count: usize,
     /// Ends the call early. NULL: nothing does. Must live until the call returns.
     pub cancel: *const Cancel,
-    /// Milliseconds after which the call gives up. 0: it has no limit of its own.
+    /// Milliseconds after which the call gives up. 0: it has no limit of its own. Below 0: it fails at once.
     pub timeout_ms: i64,
 }
 
@@ -159,7 +159,7 @@ pub struct ExecOptions {
     pub fd_count: usize,
     /// Ends the call early. NULL: nothing does. Must live until the call returns.
     pub cancel: *const Cancel,
-    /// Milliseconds after which the call gives up. 0: it has no limit of its own.
+    /// Milliseconds after which the call gives up. 0: it has no limit of its own. Below 0: it fails at once.
     pub timeout_ms: i64,
 }
 
@@ -171,7 +171,7 @@ pub struct StartOptions {
     pub size: usize,
     /// Ends the call early. NULL: nothing does. Must live until the call returns.
     pub cancel: *const Cancel,
-    /// Milliseconds after which the call gives up. 0: it has no limit of its own.
+    /// Milliseconds after which the call gives up. 0: it has no limit of its own. Below 0: it fails at once.
     pub timeout_ms: i64,
 }
 
@@ -199,7 +199,7 @@ pub struct DeleteOptions {
     pub reserved: i32,
     /// Ends the call early. NULL: nothing does. Must live until the call returns.
     pub cancel: *const Cancel,
-    /// Milliseconds after which the call gives up. 0: it has no limit of its own.
+    /// Milliseconds after which the call gives up. 0: it has no limit of its own. Below 0: it fails at once.
     pub timeout_ms: i64,
 }
 

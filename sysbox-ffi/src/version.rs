@@ -1,5 +1,6 @@
 //! What this library is.
 
+use crate::boundary::guarded;
 use crate::carried;
 use crate::error::c_text;
 use serde_json::json;
@@ -36,6 +37,6 @@ pub extern "C" fn sysbox_features_json() -> *const c_char {
         doc["stage"] = json!(if carried::PROGRAM.is_empty() { "none" } else { "carried" });
         c_text(doc.to_string().as_bytes())
     };
-    let text = std::panic::catch_unwind(|| TEXT.get_or_init(features).as_ptr());
+    let text = guarded(|| TEXT.get_or_init(features).as_ptr());
     text.unwrap_or(c"{}".as_ptr())
 }

@@ -31,6 +31,15 @@ fn threads_and_no_fork() {
 }
 
 #[test]
+fn standard_streams_that_are_closed() {
+    let Some(lab) = Lab::new("standard_streams_that_are_closed", "busybox") else { return };
+    let program = lab.path("closed");
+    compile(&source("closed.c"), &program, library(), &[]);
+    assert!(ok(Command::new(program).arg(lab.state()).arg(lab.path("tree"))).contains("all well"));
+    lab.assert_nothing_left("at the end");
+}
+
+#[test]
 fn dlopen_from_python() {
     let name = "dlopen_from_python";
     let Some(lab) = Lab::new(name, "busybox") else { return };

@@ -5,6 +5,7 @@ use super::layout::Version;
 use super::manager::open_dir;
 use super::paths::{Node, Paths};
 use crate::error::{Errno, Error, Kind, Result, SysResult};
+use crate::sys::fd::above;
 use rustix::event::{eventfd, EventfdFlags};
 use rustix::fs::{openat, Mode, OFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -92,6 +93,7 @@ fn register(node: &Node) -> Result<OomWatch> {
         openat(&dir, file, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| refused(node, file, &e))
     };
     let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).op("eventfd")?;
+    let event = above(event).op("dup")?;
     let (watched, control) =
         (open("memory.oom_control", OFlags::RDONLY)?, open("cgroup.event_control", OFlags::WRONLY)?);
     let line = format!("{} {}", event.as_raw_fd(), watched.as_raw_fd());

@@ -1,6 +1,6 @@
 //! Takes a container away.
 
-use super::{monitor, Container, DEATH_MS};
+use super::{monitor, Container, Process, DEATH_MS};
 use crate::cgroup::Paths;
 use crate::error::{Error, Kind, Result};
 use crate::limit::Limit;
@@ -32,12 +32,7 @@ impl Container {
         let lock = self.dir.lock_within(limit)?;
         // The name may have gone to another container since this handle was made, and even its directory's inode.
         let now = self.dir.load()?;
-        let another = match (&self.found.record, &now.record) {
-            (Some(then), Some(now)) => then.created != now.created,
-            (Some(_), None) => now.damage.is_none(),
-            _ => false,
-        };
-        if another || self.dir.identity()? != self.identity {
+        if self.found().is_another(&now) || self.dir.identity()? != self.identity {
             return Err(Error::new(Kind::NotFound, format!("container {} has been deleted", self.id)));
         }
         if !force {
@@ -48,7 +43,7 @@ impl Container {
         }
         // Made while we waited for the lock.
         let reopened;
-        let this = if self.found.init.is_none() {
+        let this = if self.found().init.is_none() {
             reopened = self.runtime.open(&self.id)?;
             &reopened
         } else {
@@ -56,7 +51,7 @@ impl Container {
         };
         let claim = this.dir.claimed();
         let cgroups = claim.as_ref().ok().and_then(Option::as_ref);
-        let recorded = this.found.record.as_ref().map(|r| &r.cgroup);
+        let recorded = this.found().record.as_ref().map(|r| &r.cgroup);
         limit.check()?;
         this.end_init(recorded.or(cgroups), limit)?;
         this.keep_inner_marks();
@@ -79,7 +74,7 @@ impl Container {
 
     fn end_init(&self, cgroups: Option<&Paths>, limit: &Limit) -> Result<()> {
         // One that has ended by itself, and that nobody has waited for, is still to be buried.
-        let Some(init) = self.found.init.filter(Init::exists) else { return Ok(()) };
+        let Some(init) = self.found().init.filter(Init::exists) else { return Ok(()) };
         let Ok(pidfd) = pidfd::open(init.pid) else { return Ok(()) };
         if !init.exists() {
             return Ok(());
@@ -98,7 +93,7 @@ impl Container {
             .hint("an exec that its caller has not waited for keeps it, or a process in uninterruptible sleep"));
         }
         // If it is our child, its zombie must not stay.
-        let _ = pidfd::reap(pidfd.as_fd());
+        let _ = self.init().map_or_else(|| pidfd::reap(pidfd.as_fd()), Process::reap);
         Ok(())
     }
 }

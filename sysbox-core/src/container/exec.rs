@@ -1,6 +1,7 @@
 //! Programs run in a container beside its init.
 
-use super::{wait, Container, DEATH_MS};
+use super::end::Process;
+use super::{Container, DEATH_MS};
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::limit::Limit;
 use crate::plan::process_for_exec;
@@ -23,7 +24,7 @@ pub struct ExecOptions {
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
-    pidfd: OwnedFd,
+    process: Process,
     left: bool,
 }
 
@@ -58,7 +59,7 @@ impl Container {
         if process.terminal != has_console {
             return Err(Error::invalid("a console socket goes with process.terminal, and only with it"));
         }
-        let init = self.found.init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
+        let init = self.found().init.ok_or_else(|| Error::new(Kind::WrongState, "the container has no init"))?;
         let pidfd = pidfd::open(init.pid).op("pidfd_open")?;
         self.expect_fit()?;
         self.refresh_root();
@@ -72,7 +73,7 @@ impl Container {
         };
         fds.push((Fd::Init, pidfd));
         fds.extend(self.trap_line()?.map(|line| (Fd::Monitor, line)));
-        let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds)?;
+        let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds, limit)?;
         let reply = stage.reply_within(limit);
         let over = stage.over();
         stage.finish();
@@ -86,7 +87,7 @@ impl Container {
             (Reply::Done(Some(pid)), fds) => fds
                 .into_iter()
                 .next()
-                .map(|pidfd| Child { pid, pidfd, left: false })
+                .map(|pidfd| Child { pid, process: Process::new(pidfd), left: false })
                 .ok_or_else(|| Error::new(Kind::Protocol, "the stage sent no pidfd")),
             (Reply::Failed(e), fds) => {
                 bury(&fds);
@@ -116,7 +117,7 @@ fn bury(fds: &[OwnedFd]) {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.left {
-            let _ = pidfd::reap(self.pidfd.as_fd());
+            let _ = self.process.reap();
         }
     }
 }
@@ -138,15 +139,15 @@ impl Child {
     /// # Errors
     /// [`Kind::System`]: it has ended (ESRCH), or the number is invalid.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        pidfd::kill(self.pidfd.as_fd(), signal).op(format!("send signal {signal}"))
+        pidfd::kill(self.process.as_fd(), signal).op(format!("send signal {signal}"))
     }
 
     /// A descriptor that becomes readable when it ends (pidfd_open(2)).
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.process.as_fd()
     }
 
-    /// Waits, without limit, until it has ended, says how, and reaps it.
+    /// Waits, without limit, until it has ended, says how, and reaps it. Any number of threads may wait, and again afterwards.
     ///
     /// # Errors
     /// [`Kind::Unsupported`] if somebody else reaped it, on a kernel that does not keep the status (before 6.15).
@@ -159,6 +160,6 @@ impl Child {
     /// # Errors
     /// [`Kind::TimedOut`], [`Kind::Canceled`], and those of [`Child::wait`].
     pub fn wait_within(&self, limit: &Limit) -> Result<Exit> {
-        wait(self.pidfd.as_fd(), limit)
+        self.process.wait(limit)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Container;
 use crate::error::{Error, Kind, Result, SysResult};
+use crate::limit::Limit;
 use crate::monitor::ALIVE;
 use crate::mountinfo;
 use crate::procfs::attach::LIVE_SOURCE;
@@ -51,7 +52,7 @@ impl Container {
 
     /// Whether the container has kept anything of what a monitor serves. One that has unmounted all its live nodes wants none.
     fn is_wanted(&self) -> bool {
-        let traps = self.found.record.as_ref().is_some_and(|r| r.traps);
+        let traps = self.found().record.as_ref().is_some_and(|r| r.traps);
         let path = format!("/proc/{}/mountinfo", self.pid().unwrap_or(0));
         traps || mountinfo::select(path.as_ref(), |m| m.source == LIVE_SOURCE).is_ok_and(|left| !left.is_empty())
     }
@@ -73,7 +74,7 @@ impl Container {
     }
 
     fn monitored(&self) -> bool {
-        self.found.record.as_ref().is_some_and(Record::monitored)
+        self.found().record.as_ref().is_some_and(Record::monitored)
     }
 
     /// Where a program that is to be run leaves the listener of its traps, if it is to have any.
@@ -121,10 +122,10 @@ impl Container {
         end(&self.dir);
         let record = self.record()?;
         let gone = || Error::new(Kind::WrongState, format!("container {} has ended", self.id));
-        let (init, pidfd) = (self.pid().ok_or_else(gone)?, self.pidfd.as_ref().ok_or_else(gone)?);
+        let (init, pidfd) = (self.pid().ok_or_else(gone)?, self.pidfd().ok_or_else(gone)?);
         let _ = std::fs::remove_file(self.dir.path().join(MONITOR_SOCKET));
         let fds: Vec<(Fd, OwnedFd)> =
-            vec![(Fd::Init, pidfd.try_clone().op("dup")?), (Fd::Control, listen(&self.dir, MONITOR_SOCKET)?)];
+            vec![(Fd::Init, pidfd.try_clone_to_owned().op("dup")?), (Fd::Control, listen(&self.dir, MONITOR_SOCKET)?)];
         let work = Restart {
             leaves: record.live.clone(),
             cgroups: record.cgroup.clone(),
@@ -132,7 +133,7 @@ impl Container {
             root: record.maps.root(),
             traps: record.traps,
         };
-        let mut stage = self.runtime.spawn(Work::Monitor(Box::new(work)), fds)?;
+        let mut stage = self.runtime.spawn(Work::Monitor(Box::new(work)), fds, &Limit::none())?;
         let mut born = None;
         let result = loop {
             match stage.reply() {
@@ -184,11 +185,11 @@ impl Container {
     /// [`Kind::WrongState`] if it has ended; its mounts cannot be read; [`Kind::Busy`] if a file system of the container's own hangs.
     pub fn nodes(&self) -> Result<Vec<NodeState>> {
         let gone = || Error::new(Kind::WrongState, format!("container {} has ended", self.id));
-        let (init, pidfd) = (self.pid().ok_or_else(gone)?, self.pidfd.as_ref().ok_or_else(gone)?);
+        let (init, pidfd) = (self.pid().ok_or_else(gone)?, self.pidfd().ok_or_else(gone)?);
         let serves = matches!(self.monitor(), MonitorStatus::Serves(_));
         let nodes = self.runtime.table().iter().cloned().collect();
-        let fds = vec![(Fd::Init, pidfd.try_clone().op("dup")?)];
-        let mut stage = self.runtime.spawn(Work::Look(Box::new(Look { nodes, init, serves })), fds)?;
+        let fds = vec![(Fd::Init, pidfd.try_clone_to_owned().op("dup")?)];
+        let mut stage = self.runtime.spawn(Work::Look(Box::new(Look { nodes, init, serves })), fds, &Limit::none())?;
         let reply = stage.reply();
         stage.finish();
         match reply? {

@@ -5,6 +5,7 @@ use crate::cgroup::oom::Notice;
 use crate::cgroup::OomWatch;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::state::Status;
+use crate::sys::fd::above;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::mem::MaybeUninit;
@@ -35,6 +36,8 @@ pub struct Watch {
     /// `None` once it was deleted.
     seen: Option<Status>,
     oom: Option<OomWatch>,
+    /// Init and its memory are looked at: not while a container has none yet.
+    joined: bool,
     epoll: OwnedFd,
     inotify: OwnedFd,
 }
@@ -47,6 +50,7 @@ impl Container {
     /// [`Kind::NotFound`] if it has been deleted; the kernel has no watches left (inotify(7)).
     pub fn watch(&self) -> Result<Watch> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).op("inotify_init")?;
+        let inotify = above(inotify).op("dup")?;
         let changes = WatchFlags::ATTRIB
             | WatchFlags::CREATE
             | WatchFlags::DELETE
@@ -64,21 +68,11 @@ impl Container {
             return Err(gone());
         }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).op("epoll_create")?;
-        let add = |fd: BorrowedFd<'_>| epoll::add(&epoll, fd, EventData::new_u64(0), EventFlags::IN).op("epoll_ctl");
-        add(inotify.as_fd())?;
-        if let Some(init) = &container.pidfd {
-            add(init.as_fd())?;
-        }
-        // A kernel that does not report it is no reason not to watch the rest.
-        let oom = container.watch_oom().ok().flatten();
-        match oom.as_ref().map(OomWatch::notice) {
-            Some(Notice::Fd(fd)) => add(fd)?,
-            Some(Notice::File(file)) => {
-                inotify::add_watch(&inotify, file, WatchFlags::MODIFY).op_at("watch", file)?;
-            }
-            None => {}
-        }
-        let mut watch = Watch { seen: Some(container.status()), container, oom, epoll, inotify };
+        let epoll = above(epoll).op("dup")?;
+        let mut watch = Watch { seen: None, container, oom: None, joined: false, epoll, inotify };
+        watch.add(watch.inotify.as_fd())?;
+        watch.join()?;
+        watch.seen = Some(watch.container.status());
         if watch.seen == Some(Status::Stopped) {
             watch.forget_init();
         }
@@ -101,6 +95,7 @@ impl Watch {
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         let Some(seen) = self.seen else { return Ok(None) };
         self.drain()?;
+        self.join()?;
         if self.oom.as_mut().map_or(Ok(false), OomWatch::occurred)? {
             return Ok(Some(Event::OutOfMemory));
         }
@@ -130,9 +125,33 @@ impl Watch {
         })
     }
 
+    fn add(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(0), EventFlags::IN).op("epoll_ctl")
+    }
+
+    /// Looks at init, and at its memory, as soon as there is one.
+    fn join(&mut self) -> Result<()> {
+        if self.joined {
+            return Ok(());
+        }
+        let Some(init) = self.container.pidfd() else { return Ok(()) };
+        self.add(init)?;
+        self.joined = true;
+        // A kernel that does not report it is no reason not to watch the rest.
+        self.oom = self.container.record().and_then(|r| r.cgroup.watch_oom()).ok().flatten();
+        match self.oom.as_ref().map(OomWatch::notice) {
+            Some(Notice::Fd(fd)) => self.add(fd)?,
+            Some(Notice::File(file)) => {
+                inotify::add_watch(&self.inotify, file, WatchFlags::MODIFY).op_at("watch", file)?;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
     /// Its descriptor stays readable for ever.
     fn forget_init(&mut self) {
-        if let Some(init) = &self.container.pidfd {
+        if let Some(init) = self.container.pidfd().filter(|_| self.joined) {
             let _ = epoll::delete(&self.epoll, init.as_fd());
         }
     }

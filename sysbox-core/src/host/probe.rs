@@ -169,7 +169,7 @@ fn exit_status() -> Probe {
             let _ = pidfd::wait_gone(pidfd.as_fd(), 5000);
             let _ = pidfd::reap(pidfd.as_fd());
             match pidfd::exit_info(pidfd.as_fd()) {
-                Some(pidfd::Exit::Code(7)) => works(name, "kept by the kernel"),
+                pidfd::Known::Exit(pidfd::Exit::Code(7)) => works(name, "kept by the kernel"),
                 _ => lacks(
                     name,
                     Verdict::Limited,

@@ -3,6 +3,7 @@
 use super::StageProgram;
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::mount::{new_fs, Attrs};
+use crate::sys::fd::above;
 use rustix::fs::{
     fcntl_add_seals, fstatvfs, memfd_create, open, openat, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags,
 };
@@ -33,7 +34,9 @@ impl StageProgram {
                 first.within(what).kinded(Kind::Unsupported).hint("give the path of a sysbox-stage of this build")
             })
         });
-        tried.map(|fd| StageProgram::Fd(Arc::new(fd)))
+        // It is executed as /proc/self/fd/N by a process whose standard input is another.
+        let fd = above(tried?).op("dup")?;
+        Ok(StageProgram::Fd(Arc::new(fd)))
     }
 }
 

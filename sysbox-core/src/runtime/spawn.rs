@@ -31,7 +31,13 @@ pub(crate) struct Spawned {
 }
 
 impl Spawned {
-    pub(crate) fn start(program: &StageProgram, work: Work, mut fds: Vec<(Fd, OwnedFd)>) -> Result<Self> {
+    /// Begins work, unless `limit` is over before it could be told.
+    pub(crate) fn start(
+        program: &StageProgram,
+        work: Work,
+        mut fds: Vec<(Fd, OwnedFd)>,
+        limit: &Limit,
+    ) -> Result<Self> {
         fds.extend(agent(&work)?);
         let (ours, theirs) = Channel::pair()?;
         let child = match program {
@@ -47,7 +53,7 @@ impl Spawned {
         let (kinds, fds): (Vec<Fd>, Vec<OwnedFd>) = fds.into_iter().unzip();
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         let request = Request { version: VERSION.into(), fds: kinds, work };
-        spawned.channel.send(&request, &borrowed).map_err(|e| match e.errno() {
+        spawned.channel.send_within(&request, &borrowed, limit).map_err(|e| match e.errno() {
             Some(libc::EPIPE | libc::ECONNRESET) => Error::new(Kind::Protocol, "the stage program ended at once")
                 .hint("it must call sysbox_core::stage::dispatch() first in main"),
             _ => e,
@@ -109,15 +115,26 @@ fn agent(work: &Work) -> Result<Option<(Fd, OwnedFd)>> {
 fn execute(path: &Path, theirs: Channel) -> Result<OwnedFd> {
     // Nothing here may make std fork instead of spawn: no pre_exec, no uid, no groups. A fork of a large or threaded
     // process is slow and may hang.
-    let child = Command::new(path)
+    let mut child = Command::new(path)
         .arg0(STAGE_NAME)
         .env_clear()
         .stdin(Stdio::from(theirs.into_fd()))
         .stdout(Stdio::null())
         .spawn()
         .op_at("start the stage program", path)?;
-    // Dropping the handle of std neither kills nor waits.
-    pidfd::open(child.id() as i32).op("pidfd_open of the stage")
+    match pidfd::open(child.id() as i32) {
+        // Whoever reaps all children of this process has: there is nobody to be killed.
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {
+            Err(Error::new(Kind::Protocol, "the stage program ended at once"))
+        }
+        Err(e) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(e).op("pidfd_open of the stage")
+        }
+        // Dropping the handle of std neither kills nor waits.
+        Ok(pidfd) => Ok(pidfd),
+    }
 }
 
 impl Drop for Spawned {

@@ -24,7 +24,8 @@ impl Channel {
     pub(crate) fn pair() -> Result<(Channel, Channel)> {
         let (a, b) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).op("socketpair")?;
-        Ok((Channel(a.into()), Channel(b.into())))
+        let above = |fd| super::fd::above(fd).op("dup");
+        Ok((Channel(above(a)?.into()), Channel(above(b)?.into())))
     }
 
     pub(crate) fn new(s: UnixStream) -> Self {
@@ -40,6 +41,16 @@ impl Channel {
     }
 
     pub(crate) fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.deliver(message, fds, None)
+    }
+
+    /// As [`Channel::send`], until `limit` is over: a peer that is stopped reads nothing, and a long message does not fit into the
+    /// socket.
+    pub(crate) fn send_within<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>], limit: &Limit) -> Result<()> {
+        self.deliver(message, fds, Some(limit))
+    }
+
+    fn deliver<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>], limit: Option<&Limit>) -> Result<()> {
         let body =
             serde_json::to_vec(message).map_err(|e| Error::new(Kind::Protocol, format!("encode a message: {e}")))?;
         let len = u32::try_from(body.len()).map_err(|_| Error::new(Kind::Protocol, "message too long"))?;
@@ -51,8 +62,7 @@ impl Channel {
         let rights = [ControlMessage::ScmRights(&raw)];
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         let iov = [IoSlice::new(&header), IoSlice::new(&body)];
-        // MSG_NOSIGNAL: a peer that died must be an error, not a SIGPIPE in the embedding program.
-        let sent = match sendmsg::<()>(self.0.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+        let sent = match self.transmit(&iov, control, limit)? {
             Err(e) if raw.is_empty() && !matches!(e, Errno::EPIPE | Errno::ECONNRESET) => {
                 return write_all(&self.0, &[&header, &body[..]].concat())
             }
@@ -63,11 +73,30 @@ impl Channel {
             return Err(Error::new(Kind::Protocol, "short write of a message header"));
         }
         while !rest.is_empty() {
-            let n = sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(rest)], &[], MsgFlags::MSG_NOSIGNAL, None)
-                .op("send a message")?;
+            let n = self.transmit(&[IoSlice::new(rest)], &[], limit)?.op("send a message")?;
             rest = &rest[n..];
         }
         Ok(())
+    }
+
+    /// One sendmsg(2). The outer error is the limit's.
+    fn transmit(
+        &self,
+        iov: &[IoSlice<'_>],
+        control: &[ControlMessage<'_>],
+        limit: Option<&Limit>,
+    ) -> Result<nix::Result<usize>> {
+        // MSG_NOSIGNAL: a peer that died must be an error, not a SIGPIPE in the embedding program.
+        let mut flags = MsgFlags::MSG_NOSIGNAL;
+        // Without a limit nothing but sendmsg(2) is called: init's filter may forbid poll(2).
+        flags.set(MsgFlags::MSG_DONTWAIT, limit.is_some());
+        loop {
+            match (sendmsg::<()>(self.0.as_raw_fd(), iov, control, flags, None), limit) {
+                (Err(Errno::EINTR), _) => {}
+                (Err(Errno::EAGAIN), Some(limit)) => limit.wait_writable(self.as_fd())?,
+                (r, _) => return Ok(r),
+            }
+        }
     }
 
     /// The next message and its descriptors; `None` if the peer has closed.
@@ -88,7 +117,8 @@ impl Channel {
             for c in msg.cmsgs().op("receive descriptors")? {
                 if let ControlMessageOwned::ScmRights(raw) = c {
                     for r in raw {
-                        fds.push(super::fd::adopt(r).op("adopt a received descriptor")?);
+                        let fd = super::fd::adopt(r).op("adopt a received descriptor")?;
+                        fds.push(super::fd::above(fd).op("dup")?);
                     }
                 }
             }
@@ -173,7 +203,7 @@ pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> std::io::Result<Option<Owned
     for c in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = c {
             for r in raw {
-                found = Some(super::fd::adopt(r)?);
+                found = Some(super::fd::above(super::fd::adopt(r)?)?);
             }
         }
     }
@@ -183,8 +213,10 @@ pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> std::io::Result<Option<Owned
 /// For init under a seccomp filter that forbids sendmsg(2), with the reason why it cannot execute the program.
 fn write_all(socket: &UnixStream, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        let n = rustix::io::write(socket, bytes).op("send a message")?;
-        bytes = &bytes[n..];
+        match rustix::io::write(socket, bytes) {
+            Err(rustix::io::Errno::INTR) => {}
+            r => bytes = &bytes[r.op("send a message")?..],
+        }
     }
     Ok(())
 }
@@ -206,5 +238,24 @@ mod tests {
         assert_eq!((s.len(), fds.len()), (3 << 20, 2));
         t.join().unwrap();
         assert!(b.recv::<String>().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_given_up() {
+        let (a, b) = Channel::pair().unwrap();
+        let text = "x".repeat(3 << 20);
+        let limit = Limit::after(std::time::Duration::from_millis(100));
+        assert_eq!(a.send_within(&text, &[], &limit).unwrap_err().kind(), Kind::TimedOut);
+        // Or is waited for.
+        let (c, d) = Channel::pair().unwrap();
+        let t = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            d.recv::<String>().unwrap().unwrap().0.len()
+        });
+        c.send_within(&text, &[], &Limit::after(std::time::Duration::from_secs(30))).unwrap();
+        assert_eq!(t.join().unwrap(), 3 << 20);
+        drop(b);
+        let gone = a.send_within(&text, &[], &Limit::none()).unwrap_err();
+        assert_eq!(gone.errno(), Some(libc::EPIPE));
     }
 }

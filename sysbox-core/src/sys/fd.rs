@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// close_range(2), inclusive. `from > to` closes nothing.
 pub(crate) fn close_range(from: u32, to: u32) -> io::Result<()> {
@@ -56,6 +56,15 @@ pub(crate) fn dup_above(fd: BorrowedFd<'_>, min: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just created it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// The same descriptor at a number that no standard stream has: where the program that embeds this library has closed its own, new
+/// descriptors get their numbers, and are taken for them.
+pub(crate) fn above(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    dup_above(fd.as_fd(), 3)
 }
 
 /// Duplicates one of the caller's own descriptors by number (standard streams, `--preserve-fds`): to the lowest free number from 3

@@ -39,7 +39,7 @@ pub(crate) fn open(pid: i32) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just created it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    super::fd::above(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// pidfd_send_signal(2).
@@ -97,8 +97,19 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
     Ok(Some(if info.si_code == libc::CLD_EXITED { Exit::Code(status) } else { Exit::Signal(status) }))
 }
 
-/// What `PIDFD_GET_INFO` knows of the exit of a process that is gone (Linux 6.15): also when somebody else reaped it.
-pub(crate) fn exit_info(pidfd: BorrowedFd<'_>) -> Option<Exit> {
+/// What the kernel says of the end of a process, whoever its parent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It was reaped, and ended so.
+    Exit(Exit),
+    /// It was not reaped yet.
+    Later,
+    /// The kernel has not kept it.
+    Nothing,
+}
+
+/// What `PIDFD_GET_INFO` (Linux 6.13) knows of the exit of a process (Linux 6.15): once it was reaped, by whomever.
+pub(crate) fn exit_info(pidfd: BorrowedFd<'_>) -> Known {
     #[repr(C)]
     #[derive(Default)]
     struct PidfdInfo {
@@ -114,5 +125,10 @@ pub(crate) fn exit_info(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..Default::default() };
     // SAFETY: the ioctl writes at most the 64 bytes its number encodes into a structure of that size.
     let r = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, std::ptr::addr_of_mut!(info)) };
-    (r == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| Exit::from_wait_status(info.exit_code))
+    match r {
+        0 if info.mask & PIDFD_INFO_EXIT != 0 => Known::Exit(Exit::from_wait_status(info.exit_code)),
+        0 => Known::Later,
+        // ENOTTY: the kernel is older. ESRCH: the process is gone, and the kernel does not keep more.
+        _ => Known::Nothing,
+    }
 }

@@ -17,6 +17,11 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
+/// Where cargo builds.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
+}
+
 /// The directory with the library, built in the Makefile's two steps, but without optimization.
 pub fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -28,7 +33,7 @@ pub fn stage() -> PathBuf {
     let triple = ok(Command::new("rustc").arg("-vV"));
     let triple = triple.lines().find_map(|l| l.strip_prefix("host: ")).unwrap().to_owned();
     library();
-    repository().join("target").join(triple).join("debug/sysbox-stage")
+    target().join(triple).join("debug/sysbox-stage")
 }
 
 /// As [`library`], with an export that panics.
@@ -37,18 +42,18 @@ pub fn panicking_library() -> &'static Path {
     BUILT.get_or_init(|| make("ffi-test-panic", "lib", &["LIB_FEATURES=test-panic"]))
 }
 
-/// Makes a target of the Makefile with the library in target/`dir`.
+/// Makes a target of the Makefile with the library in `dir` below where cargo builds.
 pub fn make(dir: &str, goal: &str, settings: &[&str]) -> PathBuf {
     // Two of them at a time would take each other's files from the directory that they build in.
-    let lock = File::create(repository().join("target/ffi-test.lock")).unwrap();
+    let lock = File::create(target().join("ffi-test.lock")).unwrap();
     let _lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
-    let lib = format!("target/{dir}");
+    let lib = target().join(dir);
     let mut make = Command::new("make");
-    make.arg("--no-print-directory").arg("-C").arg(repository()).arg(goal).arg(format!("LIB={lib}"));
+    make.arg("--no-print-directory").arg("-C").arg(repository()).arg(goal).arg(format!("LIB={}", lib.display()));
     make.args(["LIB_PROFILE=dev", "STAGE_PROFILE=dev", "STAGE_ENV=CARGO_PROFILE_DEV_STRIP=true"]).args(settings);
     let said = make.stdin(Stdio::null()).output().unwrap();
     assert!(said.status.success(), "make {goal}: {}", String::from_utf8_lossy(&said.stderr));
-    repository().join(lib)
+    lib
 }
 
 /// False, with the reason said, where containers cannot be made.
@@ -220,9 +225,13 @@ pub fn output(command: &mut Command, limit: Duration) -> Output {
     Output { status, stdout: text(&mut out), stderr: text(&mut err) }
 }
 
+pub fn on_path(command: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|d| d.join(command).is_file())
+}
+
 /// Whether a command is there; says that the test is skipped if not.
 pub fn has(test: &str, command: &str) -> bool {
-    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|d| d.join(command).is_file());
+    let found = on_path(command);
     if !found {
         eprintln!("SKIP {test}: {command} is absent");
     }
