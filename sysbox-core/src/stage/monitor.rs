@@ -44,14 +44,13 @@ pub(super) fn start(
     root: (u32, u32),
     (init, init_fd): (i32, BorrowedFd<'_>),
     control: OwnedFd,
-    traps: bool,
+    traps: Option<Trapped>,
 ) -> Result<Started> {
     let (places, nodes): (Vec<_>, Vec<_>) = leaves.iter().enumerate().filter_map(|(i, l)| Some((i, l.live()?))).unzip();
     let (dev, files) = match nodes.is_empty() {
         true => (None, None),
         false => fuse::mount(attach::LIVE_SOURCE).map(|(dev, files)| (Some(dev), Some(files))).map_err(without)?,
     };
-    let traps = traps.then(|| trapped(&cgroups, init)).transpose()?;
     let setup = Setup {
         dev,
         init: init_fd.try_clone_to_owned().op("dup")?,
@@ -108,15 +107,33 @@ fn copies(files: OwnedFd, places: &[usize], there: &[usize]) -> Result<Vec<(usiz
 }
 
 /// What a monitor needs to serve traps.
-fn trapped(cgroups: &Paths, init: i32) -> Result<Trapped> {
-    let limiting = |n: &&Node| n.has("memory") || n.has("cpu");
+pub(super) fn trapped(cgroups: &Paths, init: i32, furnished: bool) -> Result<Trapped> {
+    expect_servable()?;
+    let limiting = |n: &&Node| ["memory", "cpu", "pids"].iter().any(|c| n.has(c));
     let (v1, v2): (Vec<_>, Vec<_>) = cgroups.nodes.iter().filter(limiting).partition(|n| n.version == Version::V1);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |n: &&Node| rustix::fs::open(&n.dir, flags, Mode::empty()).op_at("open", &n.dir);
     let unified = v2.first().map(|_| cgroups.open_exec_unified(init as u32)).transpose()?.flatten();
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let procs = |dir| rustix::fs::openat(dir, "cgroup.procs", flags, Mode::empty()).op("open cgroup.procs");
-    Ok(Trapped { init, v1: v1.iter().map(open).collect::<Result<_>>()?, v2: unified.map(procs).transpose()? })
+    let v1 = v1.iter().map(open).collect::<Result<_>>()?;
+    Ok(Trapped { init, furnished, v1, v2: unified.map(procs).transpose()? })
+}
+
+/// Whether this host lets a monitor serve traps and be safe from those whom it serves.
+fn expect_servable() -> Result<()> {
+    let is = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
+    let [name, traced, closed] = [crate::plan::NESTED_NODES, "fs.suid_dumpable", "kernel.yama.ptrace_scope"];
+    let refused = |what: String| Error::new(Kind::Unsupported, format!("annotation {name} on this host: {what}"));
+    if is("/proc/sys/fs/suid_dumpable", "1") {
+        let what = format!("{traced}=1 lets a container trace the process that makes a mount for it");
+        return Err(refused(what).hint(format!("sysctl -w {traced}=0, or 2")));
+    }
+    if is("/proc/sys/kernel/yama/ptrace_scope", "3") {
+        let what = format!("{closed}=3 lets nobody read the arguments of a trapped call");
+        return Err(refused(what).hint(format!("without {name}; the kernel takes this value back at a reboot only")));
+    }
+    Ok(())
 }
 
 /// Of the time namespace of init, or of the one that it will enter.
@@ -143,7 +160,8 @@ pub(super) fn restart(caller: &Channel, work: &Restart, mut fds: Fds) -> Result<
     let (init, control) = (fds.take(Fd::Init).ok_or_else(lost)?, fds.take(Fd::Control).ok_or_else(lost)?);
     tree::leave_host()?;
     let monitor = (work.init, init.as_fd());
-    let started = start(&work.leaves, work.cgroups.clone(), work.root, monitor, control, work.traps)?;
+    let traps = work.traps.then(|| trapped(&work.cgroups, work.init, true)).transpose()?;
+    let started = start(&work.leaves, work.cgroups.clone(), work.root, monitor, control, traps)?;
     started.tell(caller)?;
     let pidfd = started.pidfd.try_clone().op("dup")?;
     let mounts = mountinfo::select(&mounts_of(work.init), |m| work.leaves.iter().any(|l| l.path == m.point))?;
