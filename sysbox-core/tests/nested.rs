@@ -149,6 +149,17 @@ fn the_caller_has_no_more_rights_than_it_has() {
 }
 
 #[test]
+fn a_threads_rights_are_its_own() {
+    let name = "a_threads_rights_are_its_own";
+    let Some(lab) = Lab::new(name) else { return };
+    let Some(()) = provide_program(name, "threads", &lab.tree()) else { return };
+    let c = start(&lab);
+    c.await_word("up");
+    assert_eq!(c.sh("threads /p").ok(), "mounted\nOperation not permitted");
+    c.sh("carries /p && umount /p && ! umount /p").ok();
+}
+
+#[test]
 fn what_is_no_proc_is_the_kernels() {
     let Some(lab) = Lab::new("what_is_no_proc_is_the_kernels") else { return };
     let c = start(&lab);
@@ -307,7 +318,11 @@ fn programs_at_once_wait_for_another_monitor() {
             std::fs::write(lab.path("state").join(&id).join("monitor.lost"), "").unwrap();
         }
         std::thread::scope(|s| {
-            let run = |i: i32| c.sh(&format!("mkdir -p /q{i} && mount -t proc proc /q{i} && carries /q{i}"));
+            let run = |i: i32| {
+                // There is one value for all of them.
+                let has = "echo 7 > sys/kernel/panic && grep -q '^MemTotal: *262144 kB' meminfo";
+                c.sh(&format!("mkdir -p /q{i} && mount -t proc proc /q{i} && cd /q{i} && {has}"))
+            };
             let all: Vec<_> = (0..4).map(|i| s.spawn(move || run(i))).collect();
             all.into_iter().for_each(|t| drop(t.join().unwrap().ok()));
         });
@@ -352,17 +367,17 @@ fn a_call_that_takes_too_long_fails() {
     poll_until("the end of all of it", || monitors(&c).is_empty());
 }
 
-/// Puts a program into the tree that serves a file system and never answers.
-fn provide_silent(name: &str, tree: &Path) -> Option<()> {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/silent_fuse.c");
-    let made = Command::new("cc").args(["-static", "-o"]).arg(tree.join("bin/silent")).arg(source).output();
-    match made {
-        Ok(made) if made.status.success() => Some(()),
-        _ => {
-            eprintln!("SKIP {name}: no C compiler that makes static programs");
-            None
-        }
-    }
+/// Puts a program of tests/programs into the tree.
+fn provide_program(test: &str, program: &str, tree: &Path) -> Option<()> {
+    let source = format!("{}/tests/programs/{program}.c", env!("CARGO_MANIFEST_DIR"));
+    let made =
+        Command::new("cc").args(["-static", "-pthread", "-o"]).arg(tree.join("bin").join(program)).arg(source).output();
+    let Ok(made) = made else {
+        eprintln!("SKIP {test}: no C compiler");
+        return None;
+    };
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    Some(())
 }
 
 /// What has come from the monitor and has this ID inside.
@@ -376,9 +391,9 @@ fn at_work(c: &Guard<'_>, id: u32) -> Vec<i32> {
 fn children_that_cannot_be_killed_are_few() {
     let name = "children_that_cannot_be_killed_are_few";
     let Some(lab) = Lab::new(name) else { return };
-    let Some(()) = provide_silent(name, &lab.tree()) else { return };
+    let Some(()) = provide_program(name, "silent_fuse", &lab.tree()) else { return };
     provide(&lab.tree());
-    let mut doc = nested(lab.doc("mkdir -p /p /t /f; silent /f & exec sleep 1000"));
+    let mut doc = nested(lab.doc("mkdir -p /p /t /f; silent_fuse /f & exec sleep 1000"));
     doc["linux"]["resources"]["pids"] = json!({"limit": 500});
     let c = lab.start(&doc);
     c.await_word("serves");
@@ -405,7 +420,7 @@ fn children_that_cannot_be_killed_are_few() {
     let own = limited(&group(c.pid().unwrap()));
     assert!(monitors(&c).into_iter().filter(|p| *p != monitor).all(|p| limited(&group(p)) == own));
     assert_ne!(limited(&group(monitor)), own);
-    c.sh("killall silent").ok();
+    c.sh("killall silent_fuse").ok();
     poll_until("the end of them", || monitors(&c) == [monitor]);
     c.sh("mount -t proc proc /p && carries /p").ok();
 }
@@ -414,8 +429,8 @@ fn children_that_cannot_be_killed_are_few() {
 fn a_file_system_that_does_not_answer_does_not_keep_callers_waiting() {
     let name = "a_file_system_that_does_not_answer_does_not_keep_callers_waiting";
     let Some(lab) = Lab::new(name) else { return };
-    let Some(()) = provide_silent(name, &lab.tree()) else { return };
-    let c = lab.start(&nested(lab.doc("mkdir /p; silent - /p /gone & exec sleep 1000")));
+    let Some(()) = provide_program(name, "silent_fuse", &lab.tree()) else { return };
+    let c = lab.start(&nested(lab.doc("mkdir /p; silent_fuse - /p /gone & exec sleep 1000")));
     c.await_word("serves");
     let monitor = pid(&c);
     // Until there is a signal for it, it only sleeps.
@@ -432,11 +447,11 @@ fn a_file_system_that_does_not_answer_does_not_keep_callers_waiting() {
 fn one_user_does_not_keep_the_others_waiting() {
     let name = "one_user_does_not_keep_the_others_waiting";
     let Some(lab) = Lab::new(name) else { return };
-    let Some(()) = provide_silent(name, &lab.tree()) else { return };
+    let Some(()) = provide_program(name, "silent_fuse", &lab.tree()) else { return };
     provide(&lab.tree());
     let c = lab.start(&nested(lab.doc("mkdir -p /p /f; echo up; exec sleep 1000")));
     c.await_word("up");
-    let script = "silent /f & sleep 1; for i in $(seq 16); do mount -t proc proc /f/x & done; exec sleep 100";
+    let script = "silent_fuse /f & sleep 1; for i in $(seq 16); do mount -t proc proc /f/x & done; exec sleep 100";
     let user = json!({"args": ["sh", "-c", format!("unshare -Urmpf sh -c '{script}' >/dev/null 2>&1 &")], "user": {"uid": 1000, "gid": 1000}});
     c.exec(&user).unwrap().ok();
     poll_until("calls that wait", || at_work(&c, 1000).len() == 4);

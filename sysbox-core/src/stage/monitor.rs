@@ -108,7 +108,9 @@ fn copies(files: OwnedFd, places: &[usize], there: &[usize]) -> Result<Vec<(usiz
 
 /// What a monitor needs to serve traps.
 pub(super) fn trapped(cgroups: &Paths, init: i32, furnished: bool) -> Result<Trapped> {
-    expect_servable()?;
+    // Absent is neither.
+    let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    expect_servable(&setting("fs/suid_dumpable"), &setting("kernel/yama/ptrace_scope"))?;
     let limiting = |n: &&Node| ["memory", "cpu", "pids"].iter().any(|c| n.has(c));
     let (v1, v2): (Vec<_>, Vec<_>) = cgroups.nodes.iter().filter(limiting).partition(|n| n.version == Version::V1);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -120,20 +122,21 @@ pub(super) fn trapped(cgroups: &Paths, init: i32, furnished: bool) -> Result<Tra
     Ok(Trapped { init, furnished, v1, v2: unified.map(procs).transpose()? })
 }
 
-/// Whether this host lets a monitor serve traps and be safe from those whom it serves.
-fn expect_servable() -> Result<()> {
-    let is = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-    let [name, traced, closed] = [crate::plan::NESTED_NODES, "fs.suid_dumpable", "kernel.yama.ptrace_scope"];
-    let refused = |what: String| Error::new(Kind::Unsupported, format!("annotation {name} on this host: {what}"));
-    if is("/proc/sys/fs/suid_dumpable", "1") {
-        let what = format!("{traced}=1 lets a container trace the process that makes a mount for it");
-        return Err(refused(what).hint(format!("sysctl -w {traced}=0, or 2")));
-    }
-    if is("/proc/sys/kernel/yama/ptrace_scope", "3") {
-        let what = format!("{closed}=3 lets nobody read the arguments of a trapped call");
-        return Err(refused(what).hint(format!("without {name}; the kernel takes this value back at a reboot only")));
-    }
-    Ok(())
+/// Whether a monitor can serve traps on a host with these settings, and be safe from those whom it serves.
+fn expect_servable(suid_dumpable: &str, ptrace_scope: &str) -> Result<()> {
+    let (what, cure) = match (suid_dumpable.trim(), ptrace_scope.trim()) {
+        ("1", _) => (
+            "fs.suid_dumpable=1 lets a container trace what makes a mount for it",
+            "sysctl -w fs.suid_dumpable=0, or 2",
+        ),
+        (_, "3") => (
+            "kernel.yama.ptrace_scope=3 lets nobody read what a trapped call asks for",
+            "do without the annotation: this setting stays until the host is booted again",
+        ),
+        _ => return Ok(()),
+    };
+    let name = crate::plan::NESTED_NODES;
+    Err(Error::new(Kind::Unsupported, format!("annotation {name} on this host: {what}")).hint(cure))
 }
 
 /// Of the time namespace of init, or of the one that it will enter.
@@ -256,6 +259,16 @@ fn enter(init: BorrowedFd<'_>, others: CloneFlags) -> Result<Root> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_that_cannot_have_nested_nodes() {
+        for (dumpable, scope) in [("0\n", "0\n"), ("2\n", "2\n"), ("0\n", ""), ("", "")] {
+            assert!(expect_servable(dumpable, scope).is_ok());
+        }
+        let refused = |dumpable, scope| expect_servable(dumpable, scope).unwrap_err().to_string();
+        assert!(refused("1\n", "0\n").contains("fs.suid_dumpable"));
+        assert!(refused("2\n", "3\n").contains("kernel.yama.ptrace_scope"));
+    }
 
     #[test]
     fn offsets_of_the_boot_clock() {

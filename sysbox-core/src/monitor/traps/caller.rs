@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// The kernel's PATH_MAX, with the NUL byte.
 const LONGEST: usize = 4096;
 const PAGE: u64 = 4096;
-/// How long a list of a process's mappings may be: some 40 000 of them.
-const MAPS: usize = 4 << 20;
+/// How long a list of a process's mappings may be: some 10 000 of them.
+const MAPS: usize = 1 << 20;
 
 /// A thread, by descriptors, which stay its own whatever becomes of its number. Whoever opens it asks afterwards whether the call
 /// still waits: until then it may be another's.
