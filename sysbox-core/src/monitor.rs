@@ -22,6 +22,7 @@ use crate::sys::channel::Channel;
 use crate::sys::{clone, cred, fd};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use traps::Traps;
@@ -52,8 +53,10 @@ pub(crate) struct Setup {
 pub(crate) struct Trapped {
     /// Pid of the container's init.
     pub(crate) init: i32,
-    /// Where a process that does something for a caller becomes subject to the container's limits of memory and CPU: directories of
-    /// the container's own nodes.
+    /// Nodes may be on mounts made inside: another monitor has served before.
+    pub(crate) furnished: bool,
+    /// Where a process that does something for a caller becomes subject to the container's limits of memory, CPU and processes:
+    /// directories of the container's own nodes.
     pub(crate) v1: Vec<OwnedFd>,
     /// The same: `cgroup.procs`, opened by the host's root, since v2 lets nobody else move a process in from outside.
     pub(crate) v2: Option<OwnedFd>,
@@ -84,6 +87,26 @@ fn live(setup: Setup, stage: Channel) -> Result<()> {
     monitor.serve()
 }
 
+/// The stage's arguments tell where the runtime and its state are, and /proc/PID/cmdline can be read by everybody: of a process that works for a
+/// caller in its pid namespace, inside.
+fn hide_arguments() -> Result<()> {
+    let text = std::fs::read_to_string("/proc/self/stat").op_at("read", "/proc/self/stat")?;
+    let Some((from, to)) = arguments(&text).filter(|(from, to)| from < to) else { return Ok(()) };
+    let mut name = b"sysbox-monitor".to_vec();
+    name.resize(usize::try_from(to - from).unwrap_or(0), 0);
+    // The kernel takes a last byte other than zero for one that has grown into what follows.
+    name.last_mut().into_iter().for_each(|b| *b = 0);
+    let memory = std::fs::File::options().write(true).open("/proc/self/mem").op_at("open", "/proc/self/mem")?;
+    memory.write_all_at(&name, from).op_at("write", "/proc/self/mem")
+}
+
+/// Where a process has its arguments, from its /proc/PID/stat.
+fn arguments(stat: &str) -> Option<(u64, u64)> {
+    // The name, second of all, may have anything in it.
+    let mut rest = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(48 - 3);
+    Some((rest.next()?.parse().ok()?, rest.next()?.parse().ok()?))
+}
+
 #[derive(Debug)]
 struct Monitor {
     server: Option<Server>,
@@ -104,6 +127,7 @@ impl Monitor {
         // A terminal's signals are for whoever made the container.
         rustix::process::setsid().op("setsid")?;
         cred::set_name(c"sysbox-monitor").op("prctl PR_SET_NAME")?;
+        hide_arguments()?;
         let sources = Sources::open(&setup.cgroups, setup.boottime_offset)?;
         let (uid, gid) = setup.root;
         let mut traps = setup.traps.map(|t| Traps::new(t, setup.init.as_fd())).transpose()?;

@@ -82,11 +82,17 @@ impl Container {
         if !self.record()?.traps {
             return Ok(None);
         }
-        self.mend_monitor();
-        let socket = self.ping().ok_or_else(|| {
-            Error::new(Kind::Busy, "the container's monitor, which is to serve its trapped calls, does not answer")
-        })?;
-        Ok(Some(socket.into()))
+        // One that answers and is not the container's yet has not put its nodes in place. Whoever is about that is waited for. Init attaches
+        // its leaves until the start.
+        let is_well = || self.status() == Status::Created || self.is_well();
+        let socket = match self.ping().filter(|_| is_well()) {
+            Some(socket) => Ok(Some(socket)),
+            None => self.restart_monitor().map(|()| self.ping()),
+        };
+        let silent = || "the container's monitor, which is to serve its trapped calls, does not answer";
+        let socket = socket.and_then(|s| s.ok_or_else(|| Error::new(Kind::Busy, silent())));
+        let cure = || format!("start another: sysbox-runc nodes --repair {}, or Container::restart_monitor", self.id);
+        socket.map(|s| Some(s.into())).map_err(|e| e.hint(cure()))
     }
 
     /// Puts another monitor in the place of one that is stuck or dead, which is killed, without the container's noticing but for
@@ -159,13 +165,17 @@ impl Container {
         }
     }
 
+    /// At the cost of a look at two files.
+    fn is_well(&self) -> bool {
+        self.dir.monitor().is_some_and(|m| m.alive() && !m.stopped())
+    }
+
     /// As [`Container::restart_monitor`], by the way of a call that does something else: a monitor that is dead or stopped is
     /// replaced, at the cost of a look at two files if it is neither. Once that has failed it is not tried again: a container that has
     /// made its /proc something that hangs must not delay every call.
     pub(super) fn mend_monitor(&self) {
-        let well = || self.dir.monitor().is_some_and(|m| m.alive() && !m.stopped());
         // Init attaches its leaves until the start.
-        if !self.monitored() || well() || self.dir.monitor_lost() || self.status() == Status::Created {
+        if !self.monitored() || self.is_well() || self.dir.monitor_lost() || self.status() == Status::Created {
             return;
         }
         let mended = match self.dir.try_lock_monitor() {

@@ -8,7 +8,7 @@
 //! All that may wait for the container is done by that child: its memory may be a file of a file system that does not answer. The monitor
 //! receives, forks, and gives the answer, which is the child's exit status. A child that takes too long is killed, and the
 //! caller gets an error. One that cannot even be killed, since it waits in a file system, is left alone, and from a number of those
-//! on nothing is done for the container's callers any more.
+//! on nothing is done for the container's callers any more. A child that has one of its own ends after that, so that it counts for both.
 
 mod act;
 mod caller;
@@ -16,6 +16,7 @@ mod tree;
 
 use super::Trapped;
 use crate::error::{Result, SysResult};
+use crate::mountinfo;
 use crate::plan::traps::FROM_DESCRIPTOR;
 use crate::procfs::live::Sources;
 use crate::seccomp::Arch;
@@ -24,7 +25,9 @@ use crate::sys::clone::{self, Fork};
 use crate::sys::pidfd::{self, Exit};
 use crate::sys::seccomp::{self, Answer, Notification};
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
@@ -34,15 +37,21 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Calls that are served at a time; others wait in the kernel.
 const CALLS: usize = 16;
-/// Children that cannot be killed, from which on all calls are left to the kernel.
-const STUCK: usize = 32;
+/// Of these, for a user other than the container's root, and for all such users together. A call takes up to [`PATIENCE`] if its caller
+/// wants it to, and needs no right for that.
+const CALLS_OF_USER: usize = 4;
+const CALLS_OF_USERS: usize = 12;
+/// Calls beyond that, which wait here; from there on such a user's are left to the kernel.
+const WAITING: usize = 64;
+/// Children, those that cannot be killed among them, from which on all calls are left to the kernel.
+const CHILDREN: usize = 32;
 /// Connections over which a listener may still come.
 const CONNECTIONS: usize = 128;
 /// Listeners: one for each program that was run by exec and has processes left.
 const LISTENERS: usize = super::sandbox::DESCRIPTORS_WITH_TRAPS as usize / 2;
 
-/// How much of the list of init's mounts is looked at.
-const MOUNTS: usize = 1 << 20;
+/// How much of a list of mounts is looked at.
+const MOUNTS: u64 = 1 << 20;
 
 /// A child's exit status, if it has not done the call: the kernel is to make it.
 const CONTINUE: i32 = 1;
@@ -56,6 +65,7 @@ pub(super) struct Traps {
     connections: Vec<OwnedFd>,
     listeners: Vec<Rc<OwnedFd>>,
     calls: Vec<Call>,
+    waiting: Vec<Waiting>,
     /// The nodes as init has them.
     nodes: Vec<tree::Node>,
     /// Nodes have been put onto a mount, so that somebody may want to unmount it.
@@ -81,11 +91,22 @@ struct Host {
 struct Call {
     listener: Rc<OwnedFd>,
     id: u64,
+    user: u32,
     /// It may put nodes somewhere.
     mounts: bool,
     child: OwnedFd,
-    /// `None`: it has been answered, and the child killed.
+    /// `None`: it has been answered, and the child told to end.
     deadline: Option<Instant>,
+}
+
+/// A call that is to be served.
+#[derive(Debug)]
+struct Waiting {
+    listener: Rc<OwnedFd>,
+    notification: Notification,
+    /// Whose it is: an ID of the container.
+    user: u32,
+    request: Request,
 }
 
 /// What is to be done, as far as the call's registers tell.
@@ -110,8 +131,9 @@ impl Traps {
             connections: Vec::new(),
             listeners: Vec::new(),
             calls: Vec::new(),
+            waiting: Vec::new(),
             nodes: Vec::new(),
-            furnished: false,
+            furnished: trapped.furnished,
         })
     }
 
@@ -145,6 +167,14 @@ impl Traps {
         self.calls.iter().filter(|c| c.deadline.is_some()).count()
     }
 
+    /// Whether a call of this user may be served now.
+    fn has_place(&self, user: u32) -> bool {
+        let active =
+            |who: fn(u32, u32) -> bool| self.calls.iter().filter(|c| c.deadline.is_some() && who(c.user, user)).count();
+        let others = active(|of, _| of != 0) < CALLS_OF_USERS && active(|of, user| of == user) < CALLS_OF_USER;
+        self.active() < CALLS && (user == 0 || others)
+    }
+
     /// How long until a call takes too long.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let first = self.calls.iter().filter_map(|c| c.deadline).min()?;
@@ -164,6 +194,12 @@ impl Traps {
             // A program is about to run, so that init has attached them by now, or those of this monitor in place of another's.
             self.nodes = self.host.nodes().unwrap_or_default();
         }
+        for waiting in std::mem::take(&mut self.waiting) {
+            // Its thread may have been killed.
+            if seccomp::is_waiting(waiting.listener.as_fd(), waiting.notification.id) {
+                self.begin(waiting);
+            }
+        }
         let told: Vec<PollFlags> = (0..known).map(|_| next()).collect();
         for (i, told) in told.iter().enumerate() {
             if told.contains(PollFlags::IN) && self.active() < CALLS {
@@ -179,20 +215,39 @@ impl Traps {
 
     fn receive(&mut self, listener: &Rc<OwnedFd>, sources: &mut Sources) {
         // An error is a caller that has been killed meanwhile.
-        let Ok(n) = seccomp::receive(listener.as_fd()) else { return };
-        let stuck = self.calls.len() - self.active();
-        let child = request(&n, sources)
-            .filter(|r| stuck < STUCK && (*r != Request::Unmount || self.furnished))
-            .and_then(|r| Some((start(&self.host, listener.as_fd(), &n, &r, &self.nodes).ok()?, r)));
+        let Ok(notification) = seccomp::receive(listener.as_fd()) else { return };
+        let wanted = |r: &Request| *r != Request::Unmount || self.furnished;
+        match request(&notification, sources).filter(wanted) {
+            Some(request) => {
+                let user = self.host.user(notification.pid);
+                self.begin(Waiting { listener: listener.clone(), notification, user, request });
+            }
+            None => drop(seccomp::answer(listener.as_fd(), notification.id, Answer::Continue)),
+        }
+    }
+
+    /// Starts to serve a call, or puts it by, or leaves it to the kernel.
+    fn begin(&mut self, call: Waiting) {
+        let id = call.notification.id;
+        let child = if self.calls.len() >= CHILDREN {
+            None
+        } else if self.has_place(call.user) {
+            start(&self.host, call.listener.as_fd(), &call.notification, &call.request, &self.nodes).ok()
+        } else if self.waiting.len() < WAITING {
+            return self.waiting.push(call);
+        } else {
+            None
+        };
         match child {
-            Some((child, request)) => self.calls.push(Call {
-                listener: listener.clone(),
-                id: n.id,
-                mounts: matches!(request, Request::Mount | Request::MoveMount),
+            Some(child) => self.calls.push(Call {
+                listener: call.listener,
+                id,
+                user: call.user,
+                mounts: matches!(call.request, Request::Mount | Request::MoveMount),
                 child,
                 deadline: Some(Instant::now() + PATIENCE),
             }),
-            None => drop(seccomp::answer(listener.as_fd(), n.id, Answer::Continue)),
+            None => drop(seccomp::answer(call.listener.as_fd(), id, Answer::Continue)),
         }
     }
 }
@@ -218,7 +273,9 @@ impl Call {
     fn limit(&mut self, now: Instant) {
         if self.deadline.is_some_and(|d| d <= now) {
             self.deadline = None;
-            let _ = pidfd::kill(self.child.as_fd(), libc::SIGKILL);
+            let _ = pidfd::kill(self.child.as_fd(), act::END);
+            // One that somebody has stopped must not keep its own child from being gone.
+            let _ = pidfd::kill(self.child.as_fd(), libc::SIGCONT);
             let _ = seccomp::answer(self.listener.as_fd(), self.id, Answer::Errno(libc::ETIMEDOUT));
         }
     }
@@ -228,8 +285,22 @@ impl Host {
     fn nodes(&self) -> Option<Vec<tree::Node>> {
         let name = format!("{}/mountinfo", self.init_pid);
         let file = rustix::fs::openat(&self.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        Some(tree::nodes(&caller::read_text(&file, MOUNTS).ok()?))
+        Some(tree::nodes(&mounts(file)?))
     }
+
+    /// Whose a thread is. Its directory is its effective user's, whatever it is otherwise; nobody's if there is none.
+    fn user(&self, tid: u32) -> u32 {
+        const NOBODY: u32 = 65534;
+        let of = rustix::fs::statat(&self.proc, rustix::path::DecInt::new(tid), AtFlags::SYMLINK_NOFOLLOW);
+        of.map_or(NOBODY, |s| s.st_uid)
+    }
+}
+
+/// The first part of such a list; a mount that is cut in the middle is none.
+fn mounts(file: OwnedFd) -> Option<Vec<mountinfo::Entry>> {
+    let mut text = Vec::new();
+    File::from(file).take(MOUNTS).read_to_end(&mut text).ok()?;
+    Some(mountinfo::parse_all(&String::from_utf8_lossy(&text)))
 }
 
 /// Whether the connection is of no more use.

@@ -121,7 +121,7 @@ fn furnish(
         std::fs::write(of("timens_offsets"), text).op_at("write", of("timens_offsets"))?;
     }
     // It gets ready while the tree is built.
-    let traps = plan.process.traps.is_some();
+    let traps = plan.process.traps.as_ref().map(|_| monitor::trapped(&plan.cgroup.paths(), pid, false)).transpose()?;
     let start = |c| monitor::start(&plan.nodes, plan.cgroup.paths(), plan.maps.root(), (pid, pidfd), c, traps);
     let monitor = control.map(start).transpose()?;
     if let Some(m) = &monitor {

@@ -44,14 +44,13 @@ pub(super) fn start(
     root: (u32, u32),
     (init, init_fd): (i32, BorrowedFd<'_>),
     control: OwnedFd,
-    traps: bool,
+    traps: Option<Trapped>,
 ) -> Result<Started> {
     let (places, nodes): (Vec<_>, Vec<_>) = leaves.iter().enumerate().filter_map(|(i, l)| Some((i, l.live()?))).unzip();
     let (dev, files) = match nodes.is_empty() {
         true => (None, None),
         false => fuse::mount(attach::LIVE_SOURCE).map(|(dev, files)| (Some(dev), Some(files))).map_err(without)?,
     };
-    let traps = traps.then(|| trapped(&cgroups, init)).transpose()?;
     let setup = Setup {
         dev,
         init: init_fd.try_clone_to_owned().op("dup")?,
@@ -108,15 +107,36 @@ fn copies(files: OwnedFd, places: &[usize], there: &[usize]) -> Result<Vec<(usiz
 }
 
 /// What a monitor needs to serve traps.
-fn trapped(cgroups: &Paths, init: i32) -> Result<Trapped> {
-    let limiting = |n: &&Node| n.has("memory") || n.has("cpu");
+pub(super) fn trapped(cgroups: &Paths, init: i32, furnished: bool) -> Result<Trapped> {
+    // Absent is neither.
+    let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    expect_servable(&setting("fs/suid_dumpable"), &setting("kernel/yama/ptrace_scope"))?;
+    let limiting = |n: &&Node| ["memory", "cpu", "pids"].iter().any(|c| n.has(c));
     let (v1, v2): (Vec<_>, Vec<_>) = cgroups.nodes.iter().filter(limiting).partition(|n| n.version == Version::V1);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |n: &&Node| rustix::fs::open(&n.dir, flags, Mode::empty()).op_at("open", &n.dir);
     let unified = v2.first().map(|_| cgroups.open_exec_unified(init as u32)).transpose()?.flatten();
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let procs = |dir| rustix::fs::openat(dir, "cgroup.procs", flags, Mode::empty()).op("open cgroup.procs");
-    Ok(Trapped { init, v1: v1.iter().map(open).collect::<Result<_>>()?, v2: unified.map(procs).transpose()? })
+    let v1 = v1.iter().map(open).collect::<Result<_>>()?;
+    Ok(Trapped { init, furnished, v1, v2: unified.map(procs).transpose()? })
+}
+
+/// Whether a monitor can serve traps on a host with these settings, and be safe from those whom it serves.
+fn expect_servable(suid_dumpable: &str, ptrace_scope: &str) -> Result<()> {
+    let (what, cure) = match (suid_dumpable.trim(), ptrace_scope.trim()) {
+        ("1", _) => (
+            "fs.suid_dumpable=1 lets a container trace what makes a mount for it",
+            "sysctl -w fs.suid_dumpable=0, or 2",
+        ),
+        (_, "3") => (
+            "kernel.yama.ptrace_scope=3 lets nobody read what a trapped call asks for",
+            "do without the annotation: this setting stays until the host is booted again",
+        ),
+        _ => return Ok(()),
+    };
+    let name = crate::plan::NESTED_NODES;
+    Err(Error::new(Kind::Unsupported, format!("annotation {name} on this host: {what}")).hint(cure))
 }
 
 /// Of the time namespace of init, or of the one that it will enter.
@@ -143,7 +163,8 @@ pub(super) fn restart(caller: &Channel, work: &Restart, mut fds: Fds) -> Result<
     let (init, control) = (fds.take(Fd::Init).ok_or_else(lost)?, fds.take(Fd::Control).ok_or_else(lost)?);
     tree::leave_host()?;
     let monitor = (work.init, init.as_fd());
-    let started = start(&work.leaves, work.cgroups.clone(), work.root, monitor, control, work.traps)?;
+    let traps = work.traps.then(|| trapped(&work.cgroups, work.init, true)).transpose()?;
+    let started = start(&work.leaves, work.cgroups.clone(), work.root, monitor, control, traps)?;
     started.tell(caller)?;
     let pidfd = started.pidfd.try_clone().op("dup")?;
     let mounts = mountinfo::select(&mounts_of(work.init), |m| work.leaves.iter().any(|l| l.path == m.point))?;
@@ -238,6 +259,16 @@ fn enter(init: BorrowedFd<'_>, others: CloneFlags) -> Result<Root> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_that_cannot_have_nested_nodes() {
+        for (dumpable, scope) in [("0\n", "0\n"), ("2\n", "2\n"), ("0\n", ""), ("", "")] {
+            assert!(expect_servable(dumpable, scope).is_ok());
+        }
+        let refused = |dumpable, scope| expect_servable(dumpable, scope).unwrap_err().to_string();
+        assert!(refused("1\n", "0\n").contains("fs.suid_dumpable"));
+        assert!(refused("2\n", "3\n").contains("kernel.yama.ptrace_scope"));
+    }
 
     #[test]
     fn offsets_of_the_boot_clock() {

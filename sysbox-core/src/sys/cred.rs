@@ -210,6 +210,20 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Blocks a signal for this thread, and for what it forks.
+pub(crate) fn block_signal(signal: i32) -> io::Result<()> {
+    // SAFETY: the set is initialised by sigemptyset before use, and outlives the call.
+    check(
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, signal);
+            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut())
+        }
+        .into(),
+    )
+}
+
 /// Replaces the program. Returns only on failure.
 pub(crate) fn exec(path: &CStr, args: &[std::ffi::CString], env: &[std::ffi::CString]) -> io::Error {
     let ptrs = |v: &[std::ffi::CString]| {

@@ -19,17 +19,36 @@ use rustix::fs::{openat, Mode, OFlags, CWD};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 /// When a child ends whose monitor has died, or was stopped: later than that would end it.
 const LIFE: u32 = 6;
+/// By which the monitor ends a child. One that waits for its own child does not listen.
+pub(super) const END: i32 = libc::SIGTERM;
 /// Own descriptors have numbers from here on; those below are the caller's.
 pub(super) const OWN: i32 = 2048;
 /// The call to make.
 #[derive(Debug)]
 enum Call {
-    Mount { source: Option<CString>, target: CString, flags: u64, data: Option<Box<[u8; DATA]>>, tree: Tree },
-    Move { from: OwnedFd, to: i32, path: CString, flags: u32 },
-    Unmount { target: CString, flags: i32 },
+    Mount {
+        source: Option<CString>,
+        target: CString,
+        flags: u64,
+        data: Option<Box<[u8; DATA]>>,
+        tree: Tree,
+    },
+    Move {
+        from: OwnedFd,
+        to: i32,
+        path: CString,
+        flags: u32,
+    },
+    /// With the file systems that nodes are of.
+    Unmount {
+        target: CString,
+        flags: i32,
+        devices: Vec<(u32, u32)>,
+    },
 }
 
 /// Descriptors by which the caller names what it means, with the numbers that they have there.
@@ -56,6 +75,7 @@ pub(super) fn serve(
     request: &Request,
     nodes: &[Node],
 ) -> Option<()> {
+    let begin = Instant::now();
     limit_life()?;
     // Of all the monitor has, the FUSE device among it: whoever holds that keeps readers waiting.
     let mut kept = vec![listener, host.proc.as_fd(), host.init.as_fd()];
@@ -64,7 +84,7 @@ pub(super) fn serve(
     enter_cgroups(&host.v1)?;
     let caller = Caller::open(host.proc.as_fd(), n.pid).ok()?;
     let is_its_own = || seccomp::is_waiting(listener, n.id).then_some(());
-    let (tree, call, named) = match request {
+    let (call, named) = match request {
         Request::Sysinfo(structure) => {
             is_its_own()?;
             return caller.write(n.args[0], structure).then_some(());
@@ -93,6 +113,13 @@ pub(super) fn serve(
     }
     fd::close_all_but(&kept).ok()?;
     std::mem::forget(caller);
+    // Whoever serves a file system that is asked for its type may not answer, and a listener that is still open here would keep callers
+    // waiting when the monitor has died.
+    let tree = match &call {
+        Call::Mount { tree, .. } => Some(*tree),
+        Call::Move { from, .. } => Some(Tree::of(from.as_fd())?),
+        Call::Unmount { .. } => None,
+    };
     let leaves = match tree {
         Some(tree) => {
             setns(&host.init, CloneFlags::CLONE_NEWNS).ok()?;
@@ -105,16 +132,27 @@ pub(super) fn serve(
     }
     // A process is of the pid namespace that it was born in, and so is the procfs that it mounts and what /proc/self leads to.
     setns(&place.pids, CloneFlags::CLONE_NEWPID).ok()?;
+    cred::block_signal(END).ok()?;
     match clone::fork(0, None).ok()? {
         Fork::Child => super::end(act(place, &identity, call, named, leaves, nodes)),
-        Fork::Parent { pidfd, .. } => {
-            pidfd::wait_gone(pidfd.as_fd(), -1).ok()?;
-            match pidfd::reap(pidfd.as_fd()).ok()?? {
-                Exit::Code(code) => clone::exit_now(code),
-                // It can be killed from inside, after it has mounted something.
-                Exit::Signal(_) => clone::exit_now(super::LOST),
-            }
-        }
+        Fork::Parent { pidfd, .. } => outlive(pidfd.as_fd(), begin),
+    }
+}
+
+/// Ends as the child has ended, and not before it: one that waits in a file system would be nobody's, and count for nothing. It holds nothing
+/// open meanwhile.
+fn outlive(child: BorrowedFd<'_>, begin: Instant) -> ! {
+    cred::alarm(0);
+    let _ = fd::close_all_but(&[child]);
+    let left = i32::try_from(super::PATIENCE.saturating_sub(begin.elapsed()).as_millis()).unwrap_or(0);
+    if !matches!(pidfd::wait_gone(child, left), Ok(Some(()))) {
+        let _ = pidfd::kill(child, libc::SIGKILL);
+        let _ = pidfd::wait_gone(child, -1);
+    }
+    match pidfd::reap(child) {
+        Ok(Some(Exit::Code(code))) => clone::exit_now(code),
+        // It can be killed from inside, after it has mounted something.
+        _ => clone::exit_now(super::LOST),
     }
 }
 
@@ -125,7 +163,7 @@ fn limit_life() -> Option<()> {
 }
 
 /// mount(2), if it is for us.
-fn new_mount(caller: &Caller, args: &[u64; 6]) -> Option<(Option<Tree>, Call, Named)> {
+fn new_mount(caller: &Caller, args: &[u64; 6]) -> Option<(Call, Named)> {
     let tree = Tree::of_type(&caller.string(args[2])?)?;
     let source = match args[0] {
         0 => None,
@@ -137,27 +175,28 @@ fn new_mount(caller: &Caller, args: &[u64; 6]) -> Option<(Option<Tree>, Call, Na
         address => Some(caller.bytes::<DATA>(address)?),
     };
     let named = named(caller, &target)?;
-    Some((Some(tree), Call::Mount { source, target, flags: args[3], data, tree }, named))
+    Some((Call::Mount { source, target, flags: args[3], data, tree }, named))
 }
 
-/// move_mount(2), likewise.
-fn attachment(caller: &Caller, args: &[u64; 6]) -> Option<(Option<Tree>, Call, Named)> {
+/// move_mount(2) of something.
+fn attachment(caller: &Caller, args: &[u64; 6]) -> Option<(Call, Named)> {
     let from = caller.descriptor(caller::descriptor_argument(args[0])).ok()?;
-    let tree = Tree::of(from.as_fd())?;
     let path = caller.string(args[3])?;
     let mut named = named(caller, &path)?;
     let to = caller::descriptor_argument(args[2]);
     if to >= 0 && !named.iter().any(|(n, _)| *n == to) {
         named.push((to, caller.descriptor(to).ok()?));
     }
-    Some((Some(tree), Call::Move { from, to, path, flags: args[4] as u32 }, named))
+    Some((Call::Move { from, to, path, flags: args[4] as u32 }, named))
 }
 
 /// umount2(2). What it is about is known only to who is where the caller is.
-fn removal(caller: &Caller, args: &[u64; 6]) -> Option<(Option<Tree>, Call, Named)> {
+fn removal(caller: &Caller, args: &[u64; 6]) -> Option<(Call, Named)> {
     let target = caller.string(args[0])?;
     let named = named(caller, &target)?;
-    Some((None, Call::Unmount { target, flags: args[1] as i32 }, named))
+    // Of former monitors, too.
+    let mounts = super::mounts(caller.follow("mountinfo", OFlags::RDONLY).ok()?)?;
+    Some((Call::Unmount { target, flags: args[1] as i32, devices: tree::devices(&mounts) }, named))
 }
 
 /// The descriptor that a path leads through. One that is not open there is not open here either.
@@ -213,7 +252,9 @@ fn act(place: Place, identity: &Identity, call: Call, named: Named, leaves: Vec<
             mount::mount(source.as_deref(), target, tree.fstype(), *flags, data.as_deref()).ok()?
         }
         Call::Move { from, to, path, flags } => mount::move_mount(from.as_fd(), *to, path, *flags).ok()?,
-        Call::Unmount { target, flags } => return tree::unmount(target, *flags, nodes).then_some(()),
+        Call::Unmount { target, flags, devices } => {
+            return tree::unmount(target, *flags, nodes, devices).then_some(());
+        }
     }
     if let Some(top) = made_mount(&call) {
         tree::furnish(&top, &leaves);

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// The kernel's PATH_MAX, with the NUL byte.
 const LONGEST: usize = 4096;
 const PAGE: u64 = 4096;
+/// How long a list of a process's mappings may be: some 10 000 of them.
+const MAPS: usize = 1 << 20;
 
 /// A thread, by descriptors, which stay its own whatever becomes of its number. Whoever opens it asks afterwards whether the call
 /// still waits: until then it may be another's.
@@ -88,8 +90,12 @@ impl Caller {
         (n > 0).then_some(out)
     }
 
-    /// Writes to its memory, all or, if it is not there, perhaps a part.
+    /// Writes to its memory, all or, if it is not there, perhaps a part. Only what the caller itself can write: the kernel does not ask.
     pub(super) fn write(&self, address: u64, bytes: &[u8]) -> bool {
+        let maps = Self::text(self.dir.as_fd(), "maps", MAPS).unwrap_or_default();
+        if !is_writable(&maps, address, bytes.len() as u64) {
+            return false;
+        }
         let n = rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.memory, bytes, address));
         n == Ok(bytes.len())
     }
@@ -108,37 +114,55 @@ impl Caller {
     pub(super) fn labelled_as_we_are(&self, proc: BorrowedFd<'_>) -> bool {
         ["attr/current", "attr/apparmor/current"].iter().all(|name| {
             let theirs = Self::text(self.dir.as_fd(), name, PAGE as usize);
-            theirs == Self::text(proc, &format!("self/{name}"), PAGE as usize)
+            theirs != Err(Errno::FBIG) && theirs == Self::text(proc, &format!("self/{name}"), PAGE as usize)
         })
     }
 }
 
-/// A file's text, no more than `most` bytes.
+/// A file's text: the whole of it, or EFBIG if that is `most` bytes or more.
 pub(super) fn read_text(file: &OwnedFd, most: usize) -> Result<String, Errno> {
     let mut out = Vec::new();
-    while out.len() < most {
+    loop {
         let start = out.len();
         out.resize(start + 4096, 0);
         let n = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut out[start..]));
         out.truncate(start + n.unwrap_or(0));
         if n? == 0 {
-            break;
+            return Ok(String::from_utf8_lossy(&out).into_owned());
+        }
+        if out.len() >= most {
+            return Err(Errno::FBIG);
         }
     }
-    Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// `/proc/PID/status` (proc_pid_status(5)).
+/// `/proc/PID/status` (proc_pid_status(5)). What is not there to its end is not there: a part of a number is another number.
 fn parse_status(text: &str) -> Option<Identity> {
-    let line = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+    let line = |name: &str| {
+        text.split_inclusive('\n').find_map(|l| l.strip_prefix(name)?.strip_prefix(":\t")?.strip_suffix('\n'))
+    };
     let numbers =
         |name: &str| -> Option<Vec<u32>> { line(name)?.split_ascii_whitespace().map(|w| w.parse().ok()).collect() };
+    let caps = line("CapEff").filter(|c| c.len() == 16 && c.bytes().all(|b| b.is_ascii_hexdigit()))?;
     Some(Identity {
         uid: numbers("Uid")?.try_into().ok()?,
         gid: numbers("Gid")?.try_into().ok()?,
         groups: numbers("Groups")?,
-        caps: u64::from_str_radix(line("CapEff")?.trim(), 16).ok()?,
+        caps: u64::from_str_radix(caps, 16).ok()?,
     })
+}
+
+/// Whether a process whose mappings (`/proc/PID/maps`) these are may write so many bytes there.
+fn is_writable(maps: &str, address: u64, len: u64) -> bool {
+    let Some(end) = address.checked_add(len) else { return false };
+    let ranges = maps.lines().filter_map(|l| {
+        let (range, rest) = l.split_once(' ')?;
+        let (from, to) = range.split_once('-')?;
+        let hex = |s| u64::from_str_radix(s, 16).ok();
+        rest[..rest.len().min(4)].contains('w').then_some((hex(from)?, hex(to)?))
+    });
+    // They are in order, and those next to each other may differ in other ways.
+    ranges.fold(address, |at, (from, to)| if from <= at && at < to { to } else { at }) >= end
 }
 
 /// Whether two descriptors are of one namespace.
@@ -194,6 +218,47 @@ mod tests {
         let i = parse_status(text).unwrap();
         assert_eq!((i.uid, i.gid, i.groups, i.caps), ([1, 2, 3, 4], [5, 6, 7, 8], vec![9, 10], 0xa804_25fb));
         assert!(parse_status(&text.replace("Groups", "Gruppen")).is_none());
+        for caps in ["00000000a80425f", "00000000a80425fb0", "+0000000a80425fb", "00000000a80425fg", ""] {
+            assert!(parse_status(&text.replace("00000000a80425fb", caps)).is_none(), "{caps}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_cut_is_none_or_the_same() {
+        let text = "Name:\tx\nUid:\t10\t20\t30\t40\nGid:\t50\t60\t70\t80\nGroups:\t90 100 \nCapPrm:\t000001ffffffffff\nCapEff:\t00000000a80425fb\nCapBnd:\t000001ffffffffff\n";
+        let whole = parse_status(text);
+        let end = text.find("CapBnd").unwrap();
+        for cut in 0..=text.len() {
+            assert_eq!(parse_status(&text[..cut]), whole.clone().filter(|_| cut >= end), "{}", &text[..cut]);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_an_error() {
+        let file = || rustix::fs::open("/proc/self/status", OFlags::RDONLY, Mode::empty()).unwrap();
+        let whole = read_text(&file(), 1 << 16).unwrap();
+        assert!(whole.ends_with('\n') && whole.contains("CapEff"));
+        assert_eq!(read_text(&file(), 100), Err(Errno::FBIG));
+        let zero = rustix::fs::open("/dev/zero", OFlags::RDONLY, Mode::empty()).unwrap();
+        assert_eq!(read_text(&zero, 1 << 16), Err(Errno::FBIG));
+    }
+
+    #[test]
+    fn only_what_may_be_written_is_writable() {
+        let maps = "1000-3000 r--p 00000000 00:00 0 /bin/w\n3000-4000 rw-p 00000000 00:00 0\n4000-5000 rwxs 00000000 00:00 0\n6000-7000 -w-p 0 00:00 0\n";
+        for (address, len, may) in [
+            (0x3000, 0x1000, true),
+            (0x3ff0, 0x20, true),
+            (0x2ff0, 0x20, false),
+            (0x4ff0, 0x20, false),
+            (0x6000, 1, true),
+            (0x1000, 8, false),
+            (0x7000, 1, false),
+            (u64::MAX, 2, false),
+        ] {
+            assert_eq!(is_writable(maps, address, len), may, "{address:x}");
+        }
+        assert!(!is_writable("", 1, 1) && !is_writable("nonsense\n1000-2000 w", 0x1000, 0x1001));
     }
 
     #[test]
@@ -210,6 +275,8 @@ mod tests {
         let long = vec![b'x'; 10_000];
         assert_eq!(me.string(long.as_ptr() as u64), None);
         assert!(!me.write(16, b"x"));
+        static CONSTANT: [u8; 5] = *b"fixed";
+        assert!(!me.write(CONSTANT.as_ptr() as u64, b"other"));
         assert!(me.identity().is_some() && me.labelled_as_we_are(proc.as_fd()));
     }
 }

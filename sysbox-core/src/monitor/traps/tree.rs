@@ -61,19 +61,29 @@ pub(super) struct Node {
     path: PathBuf,
     /// Of the mount.
     id: u64,
-    /// Of what is mounted.
-    dev: (u32, u32),
 }
 
-/// The nodes in a list of init's mounts (/proc/PID/mountinfo).
-pub(super) fn nodes(table: &str) -> Vec<Node> {
-    let node = |m: mountinfo::Entry| {
-        let ours = matches!((m.fstype.as_str(), m.source.as_str()), ("tmpfs", SOURCE) | ("fuse", LIVE_SOURCE));
+/// The nodes among init's mounts.
+pub(super) fn nodes(mounts: &[mountinfo::Entry]) -> Vec<Node> {
+    let node = |m: &mountinfo::Entry| {
         let tree = [Tree::Proc, Tree::Sysfs].into_iter().find(|t| m.point.starts_with(t.path()))?;
         let path = m.point.strip_prefix(tree.path()).ok().filter(|p| !p.as_os_str().is_empty())?.to_owned();
-        ours.then_some(Node { tree, path, id: m.id, dev: m.dev })
+        Some(Node { tree, path, id: m.id })
     };
-    mountinfo::parse_all(table).into_iter().filter_map(node).collect()
+    mounts.iter().filter(|m| is_ours(m)).filter_map(node).collect()
+}
+
+/// By what a mount of the container's own can claim as well: who treats it as a node does to it what the container may do.
+fn is_ours(m: &mountinfo::Entry) -> bool {
+    matches!((m.fstype.as_str(), m.source.as_str()), ("tmpfs", SOURCE) | ("fuse", LIVE_SOURCE))
+}
+
+/// The file systems of nodes among a caller's mounts.
+pub(super) fn devices(mounts: &[mountinfo::Entry]) -> Vec<(u32, u32)> {
+    let mut devices: Vec<_> = mounts.iter().filter(|m| is_ours(m)).map(|m| m.dev).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    devices
 }
 
 /// A node: where it belongs, below the root of its file system, and a copy of it.
@@ -120,7 +130,7 @@ pub(super) fn furnish(top: &OwnedFd, leaves: &[Leaf]) {
 
 /// Unmounts a procfs or sysfs that would be busy by nothing but nodes: without them, which are put back if it is busy all the same. False: the
 /// kernel has still to be asked.
-pub(super) fn unmount(target: &CStr, flags: i32, nodes: &[Node]) -> bool {
+pub(super) fn unmount(target: &CStr, flags: i32, nodes: &[Node], devices: &[(u32, u32)]) -> bool {
     let nofollow = if flags & libc::UMOUNT_NOFOLLOW != 0 { OFlags::NOFOLLOW } else { OFlags::empty() };
     let open = || openat(CWD, target, PLACE | nofollow, Mode::empty()).ok();
     let unmount = || nix::mount::umount2(target, MntFlags::from_bits_retain(flags));
@@ -131,7 +141,7 @@ pub(super) fn unmount(target: &CStr, flags: i32, nodes: &[Node]) -> bool {
         Err(_) => return false,
     }
     // Nothing of it may be open when it is unmounted.
-    let removed = open().map(|top| remove(&top, tree, nodes)).unwrap_or_default();
+    let removed = open().map(|top| remove(&top, tree, nodes, devices)).unwrap_or_default();
     if removed.is_empty() {
         return false;
     }
@@ -143,7 +153,7 @@ pub(super) fn unmount(target: &CStr, flags: i32, nodes: &[Node]) -> bool {
 }
 
 /// Takes nodes away; returns copies.
-fn remove(top: &OwnedFd, tree: Tree, nodes: &[Node]) -> Vec<Leaf> {
+fn remove(top: &OwnedFd, tree: Tree, nodes: &[Node], devices: &[(u32, u32)]) -> Vec<Leaf> {
     let Ok(here) = openat(CWD, ".", PLACE, Mode::empty()) else { return Vec::new() };
     if rustix::process::fchdir(top).is_err() {
         return Vec::new();
@@ -151,7 +161,7 @@ fn remove(top: &OwnedFd, tree: Tree, nodes: &[Node]) -> Vec<Leaf> {
     let remove = |node: &Node| {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let file = openat2(top, &node.path, PLACE, Mode::empty(), resolve).ok()?;
-        look(&file).filter(|s| (s.stx_dev_major, s.stx_dev_minor) == node.dev)?;
+        look(&file).filter(|s| devices.contains(&(s.stx_dev_major, s.stx_dev_minor)))?;
         let copy = mount::clone_fd(file.as_fd(), false).ok()?;
         nix::mount::umount2(&node.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).ok()?;
         Some((node.path.clone(), copy))
@@ -175,15 +185,17 @@ mod tests {
             53 50 0:44 /x /proc/stat rw - tmpfs tmpfs rw\n\
             54 46 0:43 /1 /sys/devices/system/cpu/online rw - fuse sysbox-live rw\n\
             55 46 0:42 / /procession rw - tmpfs sysbox-nodes rw\n";
-        let found: Vec<_> = nodes(table).into_iter().map(|n| (n.tree, n.path, n.id, n.dev)).collect();
-        let is = |tree, path: &str, id, dev| (tree, PathBuf::from(path), id, (0, dev));
+        let mounts = mountinfo::parse_all(table);
+        let found: Vec<_> = nodes(&mounts).into_iter().map(|n| (n.tree, n.path, n.id)).collect();
+        let is = |tree, path: &str, id| (tree, PathBuf::from(path), id);
         assert_eq!(
             found,
             [
-                is(Tree::Proc, "sys/kernel/panic", 51, 42),
-                is(Tree::Proc, "meminfo", 52, 43),
-                is(Tree::Sysfs, "devices/system/cpu/online", 54, 43)
+                is(Tree::Proc, "sys/kernel/panic", 51),
+                is(Tree::Proc, "meminfo", 52),
+                is(Tree::Sysfs, "devices/system/cpu/online", 54)
             ]
         );
+        assert_eq!(devices(&mounts), [(0, 42), (0, 43)]);
     }
 }
