@@ -250,7 +250,10 @@ impl Drop for Engine {
             }
         }
         let _ = Command::new("ip").args(["link", "del", &self.bridge]).output();
-        let _ = Command::new("umount").arg(self.lab.path("data")).output();
+        // The second is what it keeps of the host's network for containers that ask for that.
+        for mounted in ["data", "exec/netns/default"] {
+            let _ = Command::new("umount").arg(self.lab.path(mounted)).output();
+        }
     }
 }
 
