@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --n
 BINARY := $(TARGET)/$(HOST_TRIPLE)/release/sysbox-runc
 PREFIX ?= /usr/local
 DESTDIR ?=
-TREES := busybox docker-bookworm docker-trixie docker-tools systemd
+TREES := busybox docker-bookworm docker-trixie docker-forky docker-tools systemd
 
 .DEFAULT_GOAL := all
 .PHONY: all build lib header install-lib demo test test-vm bench lint fmt install trees check-deps clean

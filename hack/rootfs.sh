@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # rootfs.sh KIND [DIR] - a root file system tree to make containers from.
-#   KIND  busybox | docker-bookworm | docker-trixie | docker-tools | systemd
+#   KIND  busybox | docker-bookworm | docker-trixie | docker-forky | docker-tools | systemd
 #   DIR   make a copy there, to write to (must not exist); without it: the shared tree, to be left as it is
 # Prints the path on stdout, all else on stderr. Trees are built once, under SYSBOX_TREES
 # (default /var/tmp/sysbox-trees), owned by real root and so ready for an ID-mapped mount.
@@ -74,6 +74,11 @@ build_docker-trixie() {
   debian trixie "$docker_packages,docker-cli,docker-buildx" "$1" --aptopt='Acquire::Check-Valid-Until "false"'
 }
 
+# The newest engine and runc that Debian has. The suite moves on: a tree that is there is as good as any.
+build_docker-forky() {
+  debian forky "$docker_packages,docker-cli,docker-buildx" "$1" --aptopt='Acquire::Check-Valid-Until "false"'
+}
+
 # What people use beside the engine: Compose, a registry of their own, and openssl for its and the engine's certificates.
 build_docker-tools() {
   debian bookworm "$docker_packages,docker-compose,docker-registry,openssl" "$1"
@@ -119,7 +124,7 @@ ensure() {
 kind=$1 copy=${2:-}
 case $kind in
   busybox) ;;
-  docker-bookworm | docker-trixie | docker-tools | systemd) ensure busybox ;;
+  docker-bookworm | docker-trixie | docker-forky | docker-tools | systemd) ensure busybox ;;
   *) say "unknown kind: $kind"; exit 2 ;;
 esac
 [[ $EUID -eq 0 ]] || { say "needs root: the trees are owned by root"; exit 2; }

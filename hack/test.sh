@@ -22,7 +22,7 @@ if [[ $EUID -eq 0 ]]; then
   # Engines that drive the runtime. Their tests skip without them.
   hack/deps.sh dockerd docker ip iptables ctr podman conmon nsenter script /usr/lib/cni/bridge lxcfs ||
     echo "test: not all engines are here" >&2
-  for tree in ${SYSBOX_TEST_TREES-busybox docker-bookworm docker-trixie docker-tools systemd}; do
+  for tree in ${SYSBOX_TEST_TREES-busybox docker-bookworm docker-trixie docker-forky docker-tools systemd}; do
     # A tree that cannot be built is for the tests that need it to report, by skipping.
     hack/rootfs.sh "$tree" >/dev/null || echo "test: no tree $tree" >&2
   done

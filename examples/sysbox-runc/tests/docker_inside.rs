@@ -49,3 +49,8 @@ fn docker_of_bookworm() {
 fn docker_of_trixie() {
     docker("docker_of_trixie", "docker-trixie");
 }
+
+#[test]
+fn the_newest_docker() {
+    docker("the_newest_docker", "docker-forky");
+}

@@ -93,3 +93,14 @@ fn docker_of_bookworm_with_nodes_in_inner_containers() {
 fn docker_of_trixie_with_nodes_in_inner_containers() {
     engine("docker_of_trixie_with_nodes_in_inner_containers", "docker-trixie", true, nested);
 }
+
+/// runc from 1.2.8 and 1.3.3 on refuses to cross a mount on the way to a setting (openat2(2), RESOLVE_NO_XDEV).
+#[test]
+fn the_newest_docker_with_nodes() {
+    engine("the_newest_docker_with_nodes", "docker-forky", false, plain);
+}
+
+#[test]
+fn the_newest_docker_with_nodes_in_inner_containers() {
+    engine("the_newest_docker_with_nodes_in_inner_containers", "docker-forky", true, nested);
+}
