@@ -55,7 +55,21 @@ skips=$(wc -l <"$logs/skips")
 if [[ $status -ne 0 && $failed -eq 0 ]]; then failed=1; fi
 [[ $status -ne 124 && $status -ne 137 ]] || echo "test: not done after $limit s" >&2
 
+# What each failed test said, once more where nobody needs to look for it.
+failures() {
+  grep -aoP '^    \K\S+$' <(sed -n '/^failures:$/,/^test result: FAILED/p' "$logs/stdout") | sort -u |
+    while read -r name; do
+      echo "FAILED $name"
+      # From its panic to the backtrace. Other tests' lines may stand between.
+      awk -v start="thread '$name'" 'index($0, start) == 1 {on = 1; n = 0}
+        /^stack backtrace:|^note: run with/ {on = 0}
+        on && n++ < 40 {print "  " substr($0, 1, 2000)}' "$logs/stderr"
+    done
+}
+failures >"$logs/failures" || true
+
 echo
+[[ ! -s $logs/failures ]] || cat "$logs/failures"
 if [[ $skips -gt 0 ]]; then
   echo "skipped:"
   sed 's/^SKIP /  /' "$logs/skips"

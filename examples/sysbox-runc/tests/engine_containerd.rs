@@ -55,7 +55,9 @@ fn containerd_follows_a_containers_life() {
         args.extend(program);
         c.ctr(&args)
     };
-    assert_eq!(exec("1", &["sh", "-c", "cat /written; exit 5"]).expect_code(5).text(), "written");
+    // It may not have come to writing it.
+    let script = "until test -s /written; do sleep 0.1; done; cat /written; exit 5";
+    assert_eq!(exec("1", &["sh", "-c", script]).expect_code(5).text(), "written");
     // It ends before the runtime does that has started it.
     for n in ["2", "3", "4", "5", "6"] {
         exec(n, &["false"]).expect_code(1);
