@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 /// pid 1 that lives until it is told to go, by a signal it takes.
 const IDLE: &[&str] = &["sh", "-c", "trap 'exit 3' TERM; trap 'echo usr1' USR1; echo up; while :; do sleep 0.05; done"];
 
+/// Waits until it does: before that, as pid 1, it would not notice the signal.
+const TAKES_TERM: &str = "until grep -q '^SigCgt:.*4...$' /proc/1/status; do sleep 0.02; done";
+
 fn words(v: &Value) -> Vec<&str> {
     v.as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect()
 }
@@ -41,6 +44,7 @@ fn life_cycle_step_by_step() {
     lab.run(&["exec", &id, "true"]).refused(&["paused"]);
     lab.run(&["resume", &id]).ok();
     assert_eq!(lab.status(&id), "running");
+    lab.sh(&id, TAKES_TERM, LIMIT).ok();
     lab.run(&["kill", &id]).ok();
     lab.wait_status(&id, "stopped");
     assert_eq!(json(&lab.run(&["state", &id]).ok().out)["pid"], 0);
@@ -123,7 +127,7 @@ fn signals_reach_the_program() {
     // By number and by names, as callers write them.
     for signal in ["15", "TERM", "SIGTERM", "sigterm"] {
         let id = lab.started(signal, &bundle);
-        lab.sh(&id, "until grep -q '^SigCgt:.*4...$' /proc/1/status; do sleep 0.02; done", LIMIT).ok();
+        lab.sh(&id, TAKES_TERM, LIMIT).ok();
         lab.run(&["kill", &id, signal]).ok();
         lab.wait_status(&id, "stopped");
         lab.run(&["delete", &id]).ok();

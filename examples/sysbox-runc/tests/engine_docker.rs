@@ -67,7 +67,8 @@ fn what_runs_inside_counts() {
     let hungry = ["--name", "hungry", "--memory", "20m", "--memory-swap", "20m", "busybox", "tail", "/dev/zero"];
     engine.image("busybox");
     engine.run(&hungry).expect_code(137);
-    assert_eq!(engine.inspect("hungry", "{{.State.OOMKilled}}"), "true");
+    // The news of it and that of the end come by different ways.
+    assert!(wait_for(STEP, || engine.inspect("hungry", "{{.State.OOMKilled}}") == "true"));
     engine.docker(&["rm", "hungry"]).ok();
 }
 

@@ -231,7 +231,13 @@ fn exec_and_terminals() {
     let mut piped = std::process::Command::new("sh");
     piped.args(["-c", &script.replace("stty rows 33 cols 77; ", "").replace("stty size", "echo typed")]);
     assert_eq!(engine.lab.spawn(piped).finish(STEP).expect_code(5).text(), "typed");
-    let inner = format!("stty rows 33 cols 77; docker -H unix://{} run -it --rm --runtime=sysbox-runc busybox sh -c 'sleep 1; stty size; tty; exit 6'", engine.path("sock").display());
+    // The client says how big the terminal is after the start.
+    let seen =
+        "for i in $(seq 300); do stty size | grep -q \"33 77\" && break; sleep 0.1; done; stty size; tty; exit 6";
+    let inner = format!(
+        "stty rows 33 cols 77; docker -H unix://{} run -it --rm --runtime=sysbox-runc busybox sh -c '{seen}'",
+        engine.path("sock").display()
+    );
     let mut terminal = std::process::Command::new("script");
     terminal.args(["-qec", &inner, "/dev/null"]).stdin(std::process::Stdio::piped());
     let done = engine.lab.spawn(terminal).finish(STEP).expect_code(6);

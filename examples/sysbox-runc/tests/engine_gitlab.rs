@@ -62,7 +62,7 @@ done
 docker run --rm -v "$PWD:/src" app cat /src/source
 docker run --rm app sh -c 'exit 5' || echo ended $?
 docker run -d --name web -p 8080:80 app httpd -f -h /www >/dev/null
-for i in $(seq 100); do timeout 5 busybox wget -qO- http://docker:8080/ && break; sleep 0.1; done
+for i in $(seq 300); do timeout 5 busybox wget -qO- http://docker:8080/ && break; sleep 0.1; done
 docker rm -f web
 docker ps -aq
 "#;
@@ -232,7 +232,7 @@ END
 docker run -d --name web --network job --network-alias service busybox sh -c 'mkdir /www; echo of the service >/www/index.html; httpd -f -h /www' >/dev/null
 $run -v /var/run/docker.sock:/var/run/docker.sock job sh -e <<'END'
 cd /builds/project
-for i in $(seq 50); do timeout 5 wget -qO- http://service/ && break; sleep 0.1; done
+for i in $(seq 300); do timeout 5 wget -qO- http://service/ && break; sleep 0.1; done
 docker build -t app . >/tmp/log 2>&1 || cat /tmp/log
 docker run --rm app
 docker run --rm -v job-builds:/builds app ls /builds/project

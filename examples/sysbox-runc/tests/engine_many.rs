@@ -77,7 +77,7 @@ fn the_engine_dies_and_comes_back() {
     std::thread::sleep(Duration::from_secs(1));
     engine.launch();
     assert_eq!(engine.inspect("stays", "{{.State.Status}} {{.State.Pid}}"), format!("running {pid}"));
-    assert!(wait_for(STEP, || sh("test -e /build.code").code == 0), "the build does not end");
+    assert!(wait_for(STEP, || sh("test -s /build.code").code == 0), "the build does not end");
     assert_eq!(sh("cat /build.code; docker run --rm made cat /made").ok().text(), "0\nbuilt");
     // Everything goes on working, and ends as it should.
     engine.docker(&["pause", "stays"]).ok();

@@ -88,7 +88,8 @@ fn life(p: &Podman, options: &[&str]) {
     let changed = p.podman(&["diff", "long"]).ok().out;
     assert!(changed.contains("A /written\n") && !changed.contains("layers"), "{changed}");
     p.podman(&["start", "long"]).ok();
-    assert_eq!(exec(&["cat", "/written", "/var/lib/docker/f"]).ok().text(), "written\ndata");
+    // It writes them anew.
+    assert!(wait_for(STEP, || exec(&["cat", "/written", "/var/lib/docker/f"]).text() == "written\ndata"));
     p.podman(&["pause", "long"]).ok();
     p.podman(&["kill", "long"]).ok();
     assert_eq!(p.podman(&["wait", "long"]).ok().text(), "137");
@@ -149,7 +150,7 @@ fn podman_connects_networks_and_pods() {
     }
     let gateway = p.etc.as_ref().unwrap().gateway();
     let serve = "mkdir /www; echo page >/www/index.html; exec httpd -f -h /www";
-    let get = "for i in $(seq 50); do busybox wget -qO- http://$0/ && exit 0; sleep 0.1; done; exit 1";
+    let get = "for i in $(seq 300); do busybox wget -qO- http://$0/ && exit 0; sleep 0.1; done; exit 1";
     p.run(&["--rm", AUTO, "--network", NETWORK, "busybox", "ping", "-c", "1", "-W", "5", &gateway]).ok();
     p.run(&["-d", "--name", "web", AUTO, "--network", NETWORK, "busybox", "sh", "-c", serve]).ok();
     let address = p.inspect("web", &format!("{{{{(index .NetworkSettings.Networks {NETWORK:?}).IPAddress}}}}"));

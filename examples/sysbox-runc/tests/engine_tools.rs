@@ -143,7 +143,9 @@ fn buildkit_inside() {
     inner.step("output to an archive", &tar, |code, out| code == 0 && out.contains("1000/1000"));
     let network = "docker run -d --name web busybox sh -c 'mkdir /www; echo page >/www/p; httpd -f -h /www' >/dev/null
         printf 'FROM busybox\nARG A\nRUN wget -qO /p http://$A/p\nCMD cat /p\n' >/tmp/Dockerfile
-        DOCKER_BUILDKIT=1 docker build -q --build-arg A=$(docker inspect --format '{{.NetworkSettings.IPAddress}}' web) -t net - </tmp/Dockerfile >/dev/null && docker run --rm net";
+        A=$(docker inspect --format '{{.NetworkSettings.IPAddress}}' web)
+        until timeout 5 busybox wget -qO- http://$A/p >/dev/null 2>&1; do sleep 0.1; done
+        DOCKER_BUILDKIT=1 docker build -q --build-arg A=$A -t net - </tmp/Dockerfile >/dev/null && docker run --rm net";
     inner.prints("the network, in a build", network, "page");
     inner.prints("prune", "docker rm -f web; docker builder prune -af | grep -c '^Total'", "web\n1");
     inner.judge();

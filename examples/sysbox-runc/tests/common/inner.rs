@@ -90,7 +90,7 @@ impl<'a> Inner<'a> {
     fn limits(&mut self) {
         let run = "docker run --rm -m 64m --pids-limit 20 --cpus 0.5 busybox sh -c";
         self.prints("limits", &format!("{run} '{LIMITS}'"), "67108864\n20\n50000 100000");
-        let forks = "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done";
+        let forks = "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done";
         self.step("pids limit", &format!("{run} '{forks}' 2>&1"), |code, out| code != 0 && out.contains("can't fork"));
         let cpu = THROTTLED.replace('\'', "\"");
         self.step("cpu limit", &format!("{run} '{cpu}'"), |code, out| {
@@ -104,7 +104,7 @@ impl<'a> Inner<'a> {
         let serve = "mkdir /www; echo page of $0 >/www/index.html; exec httpd -f -h /www";
         // Its own -T crashes this wget.
         let get =
-            "get() { for i in $(seq 50); do timeout 5 busybox wget -qO- $1 && return; sleep 0.1; done; return 1; };";
+            "get() { for i in $(seq 300); do timeout 5 busybox wget -qO- $1 && return; sleep 0.1; done; return 1; };";
         self.step("server", &format!("docker run -d --name web -p 8080:80 busybox sh -c '{serve}' web"), |code, _| {
             code == 0
         });
@@ -112,7 +112,7 @@ impl<'a> Inner<'a> {
         let gateway = "$(docker inspect --format '{{.NetworkSettings.Gateway}}' web)";
         self.prints("published port on the bridge", &format!("{get} get http://{gateway}:8080/"), "page of web");
         let address = "$(docker inspect --format '{{.NetworkSettings.IPAddress}}' web)";
-        let peer = format!("docker run --rm busybox timeout 5 wget -qO- http://{address}/");
+        let peer = format!("docker run --rm busybox timeout 60 wget -qO- http://{address}/");
         self.prints("container to container", &peer, "page of web");
         let named = format!(
             "docker network create mine >/dev/null && docker run -d --network mine --name server busybox sh -c '{serve}' server >/dev/null
