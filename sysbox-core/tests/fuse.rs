@@ -23,6 +23,8 @@ const TEXT: usize = 1500;
 const BIG_LINES: usize = 30_000;
 const OWNER: u32 = 231_072;
 const SERVER: &str = "SYSBOX_TEST_FUSE_SERVER";
+/// Less than the kernel waits for a server that does not answer.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// Not a test: what the others start as their server. Its standard input is the device.
 #[test]
@@ -371,7 +373,7 @@ fn a_killed_server_is_an_error_at_once() {
     });
     for (errno, at) in failed {
         assert!(matches!(errno, libc::ECONNABORTED | libc::ENOTCONN), "{errno}");
-        assert!(at.duration_since(killed) < Duration::from_secs(3), "{:?}", at.duration_since(killed));
+        assert!(at.duration_since(killed) < AT_ONCE, "{:?}", at.duration_since(killed));
     }
     assert_eq!(s.open_as("text", OFlags::RDONLY).unwrap_err(), Errno::NOTCONN);
 }
@@ -389,20 +391,20 @@ fn a_stopped_server_makes_readers_wait_and_goes_on() {
     cat.kill().unwrap();
     let start = Instant::now();
     cat.wait().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < AT_ONCE);
     let (send, done) = channel();
     std::thread::scope(|scope| {
         scope.spawn(|| send.send(f.read_at(&mut [0; TEXT], 0).unwrap()).unwrap());
         assert!(done.recv_timeout(Duration::from_millis(500)).is_err());
         s.signal(Signal::SIGCONT);
-        assert_eq!(done.recv_timeout(Duration::from_secs(5)).unwrap(), TEXT);
+        assert_eq!(done.recv_timeout(AT_ONCE).unwrap(), TEXT);
     });
     // Unmounted, with a file open and without: the server learns of it.
     let Served { mount, server } = &mut s;
     drop((f, std::mem::replace(mount, rustix::fs::memfd_create("nothing", rustix::fs::MemfdFlags::CLOEXEC).unwrap())));
     let start = Instant::now();
     while server.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < Duration::from_secs(5), "the server did not end");
+        assert!(start.elapsed() < AT_ONCE, "the server did not end");
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(server.wait().unwrap().code(), Some(7));
@@ -428,7 +430,7 @@ fn the_kernel_gives_up_a_server_that_stays_stopped() {
     s.signal(Signal::SIGCONT);
     let start = Instant::now();
     while s.server.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < Duration::from_secs(5), "the server did not end");
+        assert!(start.elapsed() < AT_ONCE, "the server did not end");
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(s.server.wait().unwrap().code(), Some(7));

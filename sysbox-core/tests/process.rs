@@ -216,8 +216,8 @@ fn its_clock_starts_with_it() {
         eprintln!("SKIP its_clock_starts_with_it: no time namespaces");
         return;
     }
-    let c = lab.start(&lab.system().to_json());
     let begin = Instant::now();
+    let c = lab.start(&lab.system().to_json());
     let seconds = |text: String| text.split(['.', ' ']).next().unwrap().parse::<u64>().unwrap();
     let uptime = seconds(c.sh("cat /proc/uptime").ok());
     let host = seconds(std::fs::read_to_string("/proc/uptime").unwrap());

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{oci_process, readable, Lab, PROGRAM};
+use common::{oci_process, poll_until, readable, Lab, PROGRAM};
 use nix::sys::socket::{recvmsg, ControlMessageOwned, MsgFlags};
 use serde_json::{json, Value};
 use std::io::{IoSliceMut, Read};
@@ -83,8 +83,8 @@ fn calls_wait_for_the_agent() {
         assert_eq!(child.wait().unwrap().code(), 1);
         assert!(!lab.tree().join("tmp/d").exists() && !lab.tree().join("tmp/e").exists());
         // Nothing of the connection is left to the program.
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-        assert_eq!(open, 3);
+        let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        poll_until("three descriptors", || open() == 3);
     }
 }
 

@@ -20,7 +20,7 @@ use sysbox_core::{Container, CreateOptions, ExecOptions, Exit, Result, Runtime, 
 use tempfile::TempDir;
 
 /// How long a program in a container may take.
-pub const PROGRAM: Duration = Duration::from_secs(30);
+pub const PROGRAM: Duration = Duration::from_secs(60);
 /// How long a whole test may take before its containers are killed.
 const TEST: Duration = Duration::from_secs(240);
 /// How long it may take to fail after that.
@@ -129,7 +129,7 @@ impl Drop for Lab {
                 let _ = c.delete(true);
             }
         }
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + PROGRAM;
         let mut left = self.cgroup_dirs();
         while !left.is_empty() && Instant::now() < end {
             for dir in left.iter().rev() {

@@ -51,14 +51,16 @@ fn many_live_containers_are_no_burden() {
     for owner in &owners {
         pool.allocate(owner).unwrap();
     }
-    let mut total = Duration::ZERO;
+    let mut all: Vec<Duration> = Vec::new();
     for owner in &owners[..20] {
         pool.release(owner).unwrap();
         let started = Instant::now();
         pool.allocate(owner).unwrap();
-        total += started.elapsed();
+        all.push(started.elapsed());
     }
-    let each = total / 20;
+    // One that was kept waiting says nothing.
+    all.sort_unstable();
+    let each = all[10];
     println!("allocate among 500: {each:?}");
     // The aim is 2 ms; this is unoptimised, and the machine may be busy.
     assert!(each < Duration::from_millis(100), "{each:?}");
