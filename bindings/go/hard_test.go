@@ -26,7 +26,7 @@ const role = "SYSBOX_TEST_ROLE_DIR"
 
 // again is this program as one of its tests, which finds the lab's place.
 func (l *lab) again(test string) *exec.Cmd {
-	c := exec.Command(os.Args[0], "-test.run=^"+test+"$", "-test.v", "-test.timeout=100s")
+	c := exec.Command(os.Args[0], "-test.run=^"+test+"$", "-test.v", "-test.timeout=300s")
 	c.Env = append(os.Environ(), role+"="+l.dir)
 	return c
 }
@@ -120,10 +120,8 @@ func TestRoleMany(t *testing.T) {
 	}
 	big := alone()
 	// A copy of the page tables of 1 GiB takes tens of milliseconds, every time; so may others on this machine, now and then.
-	for range 4 {
-		if big > small+12*time.Millisecond {
-			big = min(big, alone())
-		}
+	for end := time.Now().Add(limit); big > small+12*time.Millisecond && time.Now().Before(end); {
+		big = min(big, alone())
 	}
 	if big > small+12*time.Millisecond {
 		t.Errorf("a cycle takes %v, and %v with a big heap", small, big)
@@ -215,7 +213,7 @@ func many(l *lab, n int) {
 
 // cycle is a whole life. The exit codes must be right whoever reaps.
 func cycle(l *lab, i int) {
-	ctx, stop := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), 120*time.Second)
 	defer stop()
 	fail := func(what string, err error, v ...any) { l.Errorf("cycle %d: %s: %v %v", i, what, err, v) }
 	id := l.id()
@@ -282,13 +280,16 @@ func TestContexts(t *testing.T) {
 			ctx, stop, why := after(whole * time.Duration(i) / 12)
 			begin := time.Now()
 			err := call(ctx)
-			if took := time.Since(begin); took > 5*time.Second {
+			took := time.Since(begin)
+			if took > limit {
 				t.Errorf("%s takes %v to give up", what, took)
 			}
 			stop()
 			switch {
 			case err == nil:
 				done++
+				// The first may have been slow ones.
+				whole = min(whole, took)
 			case errors.Is(err, why) && (errors.Is(err, sysbox.ErrCanceled) || errors.Is(err, sysbox.ErrTimedOut)):
 				ended++
 			default:
@@ -383,11 +384,11 @@ func TestContextsOfHooks(t *testing.T) {
 	}
 	short := func(call func(ctx context.Context) error) error {
 		t.Helper()
-		ctx, stop := context.WithTimeout(context.Background(), 300*time.Millisecond)
-		defer stop()
 		begin := time.Now()
+		ctx, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
 		err := call(ctx)
-		if took := time.Since(begin); took < 200*time.Millisecond || took > 5*time.Second {
+		if took := time.Since(begin); took < 900*time.Millisecond || took > limit {
 			t.Errorf("%v after %v", err, took)
 		}
 		return err
@@ -426,7 +427,7 @@ func TestKilled(t *testing.T) {
 	l := newLab(t)
 	met := map[sysbox.Status]int{}
 	// Which states are met depends on how fast this host is.
-	for round, end := 0, time.Now().Add(60*time.Second); round < 8 || len(met) < 3 || met[sysbox.StatusRunning] == 0; round++ {
+	for round, end := 0, time.Now().Add(180*time.Second); round < 8 || len(met) < 3 || met[sysbox.StatusRunning] == 0; round++ {
 		if time.Now().After(end) {
 			t.Fatalf("only these were met: %v", met)
 		}
@@ -437,7 +438,7 @@ func TestKilled(t *testing.T) {
 		l.ok(victim.Start())
 		to.Close()
 		started.Read(make([]byte, 1))
-		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(rand.IntN(300*(1+round/8))) * time.Millisecond)
 		l.ok(victim.Process.Kill())
 		victim.Wait()
 		started.Close()

@@ -186,6 +186,18 @@ func (l *lab) eventually(what string, f func() bool) {
 	}
 }
 
+// served are a container's nodes once its monitor answers: on a slow host that may take longer than is waited for.
+func (l *lab) served(c *sysbox.Container) (nodes sysbox.Nodes) {
+	l.Helper()
+	l.eventually("a monitor that serves", func() bool {
+		var err error
+		nodes, err = c.Nodes()
+		l.ok(err)
+		return nodes.Monitor.Status == "serves"
+	})
+	return nodes
+}
+
 func (l *lab) cleanUp() {
 	left, err := l.rt.List()
 	if err != nil {

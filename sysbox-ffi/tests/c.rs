@@ -162,7 +162,7 @@ fn the_example_builds_and_runs_images() {
     let Some(lab) = Lab::new("the_example_builds_and_runs_images", "docker-bookworm") else { return };
     let script = "set -e
         dockerd >/var/log/dockerd.log 2>&1 &
-        for i in $(seq 300); do docker info >/dev/null 2>&1 && break; sleep 0.1; done
+        for i in $(seq 900); do docker info >/dev/null 2>&1 && break; sleep 0.1; done
         docker info >/dev/null || { tail -n 20 /var/log/dockerd.log; exit 3; }
         docker import /opt/busybox.tar busybox >/dev/null
         mkdir /tmp/image && cd /tmp/image

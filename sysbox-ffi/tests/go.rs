@@ -50,13 +50,16 @@ impl Go {
 
 /// Runs tests, and says which of them were skipped.
 fn passed(tests: &mut Command) {
-    let out = output(tests, Duration::from_secs(240));
+    let out = output(tests, Duration::from_secs(600));
     let said = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
     for skipped in said.lines().filter(|l| l.starts_with("SKIP ")) {
         eprintln!("{skipped}");
     }
     // What is wrong comes first: the whole is long.
-    let wrong = |l: &&str| ["--- FAIL", "FAIL", "panic:", "WARNING: "].iter().any(|w| l.trim_start().starts_with(w)) || l.contains("_test.go:");
+    let wrong = |l: &&str| {
+        ["--- FAIL", "FAIL", "panic:", "WARNING: "].iter().any(|w| l.trim_start().starts_with(w))
+            || l.contains("_test.go:")
+    };
     let wrong: Vec<&str> = said.lines().filter(wrong).collect();
     assert!(out.status.success(), "{tests:?}: {}\n{}\n\n{said}", out.status, wrong.join("\n"));
 }
@@ -90,7 +93,7 @@ fn the_go_package_and_its_example() {
         return;
     }
     let go = Go::new();
-    let test = ["test", "-race", "-v", "-count=1", "-timeout=150s", "./..."];
+    let test = ["test", "-race", "-v", "-count=1", "-timeout=500s", "./..."];
     for module in ["bindings/go", "examples/go/jobrunner"] {
         let unformatted = ok(Command::new("gofmt").args(["-l", "."]).current_dir(repository().join(module)));
         assert_eq!(unformatted, "", "gofmt -l in {module}");

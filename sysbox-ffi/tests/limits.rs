@@ -21,6 +21,8 @@ struct Bench {
     null: File,
     /// A cancellation of the test's own is open.
     own: Cell<usize>,
+    /// When the time of a limit began.
+    begun: Cell<Instant>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -31,7 +33,8 @@ impl Bench {
         let lab = Lab::new(test, "busybox")?;
         let abi = Abi::new(library(), &lab);
         let null = File::options().write(true).open("/dev/null").unwrap();
-        Some(Bench { before: (children(), descriptors()), abi, lab, null, own: Cell::new(0), _alone: alone })
+        let (own, begun) = (Cell::new(0), Cell::new(Instant::now()));
+        Some(Bench { before: (children(), descriptors()), abi, lab, null, own, begun, _alone: alone })
     }
 
     /// The configuration of a container that does nothing, with a hook that does not end.
@@ -68,23 +71,34 @@ impl Bench {
 
     /// Calls `f` with a cancellation that is triggered after `wait`, and with a deadline as far away.
     fn both(&self, wait: Duration, mut f: impl FnMut(Limit<'_>, i32)) {
+        self.both_on(wait, || (), |(), limit, status| f(limit, status));
+    }
+
+    /// As [`Bench::both`], on what `make` makes before the time begins.
+    fn both_on<T>(&self, wait: Duration, make: impl Fn() -> T, mut f: impl FnMut(T, Limit<'_>, i32)) {
+        let made = make();
         let cancel = self.abi.cancel();
         self.own.set(1);
+        self.begun.set(Instant::now());
         std::thread::scope(|s| {
             s.spawn(|| {
                 std::thread::sleep(wait);
                 cancel.trigger();
             });
-            f(Limit { ms: 0, cancel: Some(&cancel) }, SYSBOX_ERR_CANCELED);
+            f(made, Limit { ms: 0, cancel: Some(&cancel) }, SYSBOX_ERR_CANCELED);
         });
         drop(cancel);
         self.own.set(0);
-        f(ms(wait.as_millis().max(1) as i64), SYSBOX_ERR_TIMED_OUT);
+        let made = make();
+        self.begun.set(Instant::now());
+        f(made, ms(wait.as_millis().max(1) as i64), SYSBOX_ERR_TIMED_OUT);
     }
 }
 
-const SOON: Duration = Duration::from_secs(4);
-const WAIT: Duration = Duration::from_millis(150);
+/// Long before what is given up would end.
+const SOON: Duration = Duration::from_secs(30);
+/// Long enough for a call to begin.
+const WAIT: Duration = Duration::from_millis(500);
 
 fn process() -> String {
     json!({ "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": ["/bin/sleep", "1000"] }).to_string()
@@ -95,9 +109,9 @@ fn create_in_a_hook() {
     let Some(b) = Bench::new("create_in_a_hook") else { return };
     for point in ["createRuntime", "createContainer"] {
         b.both(WAIT, |limit, status| {
-            let start = Instant::now();
             assert_eq!(b.create(&b.hooked(point), limit).err().unwrap().status, status);
-            assert!(start.elapsed() >= WAIT && start.elapsed() < SOON, "{:?}", start.elapsed());
+            let took = b.begun.get().elapsed();
+            assert!(took >= WAIT && took < SOON, "{took:?}");
             b.clean(point);
         });
     }
@@ -124,8 +138,8 @@ fn create_at_any_moment() {
 fn start_in_a_hook() {
     let Some(b) = Bench::new("start_in_a_hook") else { return };
     for point in ["startContainer", "poststart"] {
-        b.both(WAIT, |limit, status| {
-            let c = b.create(&b.hooked(point), ms(0)).unwrap();
+        let make = || b.create(&b.hooked(point), ms(0)).unwrap();
+        b.both_on(WAIT, make, |c, limit, status| {
             let start = Instant::now();
             assert_eq!(c.start(limit).unwrap_err().status, status);
             assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
@@ -222,9 +236,9 @@ fn wait_changes_nothing() {
     let c = b.create(&b.idle(), ms(0)).unwrap();
     c.start(ms(0)).unwrap();
     b.both(WAIT, |limit, status| {
-        let start = Instant::now();
         assert_eq!(c.wait(limit).unwrap_err().status, status);
-        assert!(start.elapsed() >= WAIT && start.elapsed() < SOON);
+        let took = b.begun.get().elapsed();
+        assert!(took >= WAIT && took < SOON, "{took:?}");
         assert_eq!(c.state().unwrap()["status"], "running");
         let child = c.exec(&process(), &b.null, ms(0)).unwrap();
         // The cancellation stays triggered, and the deadline begins anew.
@@ -240,8 +254,8 @@ fn wait_changes_nothing() {
 #[test]
 fn delete_in_a_hook() {
     let Some(b) = Bench::new("delete_in_a_hook") else { return };
-    b.both(WAIT, |limit, _| {
-        let c = b.create(&b.hooked("poststop"), ms(0)).unwrap();
+    let make = || b.create(&b.hooked("poststop"), ms(0)).unwrap();
+    b.both_on(WAIT, make, |c, limit, _| {
         let start = Instant::now();
         c.delete(true, limit).unwrap();
         assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
@@ -275,9 +289,9 @@ fn delete_that_waits_for_another() {
     let dir = File::open(b.lab.state().join("c")).unwrap();
     let lock = nix::fcntl::Flock::lock(dir, nix::fcntl::FlockArg::LockExclusive).unwrap();
     b.both(WAIT, |limit, status| {
-        let start = Instant::now();
         assert_eq!(c.delete(true, limit).unwrap_err().status, status);
-        assert!(start.elapsed() >= WAIT && start.elapsed() < SOON);
+        let took = b.begun.get().elapsed();
+        assert!(took >= WAIT && took < SOON, "{took:?}");
         assert_eq!(c.state().unwrap()["status"], "created");
     });
     drop(lock);
