@@ -79,7 +79,7 @@ fn delete_leaves_nothing_of_a_creation_that_was_cut_short() {
     // With a monitor.
     doc["linux"]["resources"] = serde_json::json!({ "memory": { "limit": 64 << 20 } });
     std::fs::write(lab.path("crash.json"), doc.to_string()).unwrap();
-    let mut reached = BTreeMap::new();
+    let mut reached = BTreeMap::<String, usize>::new();
     let mut step = 0;
     // How far it comes in that time depends on how fast this host is.
     while step < 90 || (step < 500 && reached.get("creating").is_none_or(|n| *n <= 2)) {

@@ -205,7 +205,9 @@ fn killed_in_the_middle() {
     std::fs::write(lab.path("config.json"), config.to_string()).unwrap();
     let abi = Abi::new(library(), &lab);
     let mut reached = BTreeMap::<String, usize>::new();
-    for step in 0..30 {
+    let mut step = 0;
+    // How far it comes in that time depends on how fast this host is.
+    while step < 30 || (step < 150 && reached.len() < 2) {
         let mut embedder = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "embedder"])
             .env(EMBEDDER, lab.dir.path())
@@ -245,6 +247,7 @@ fn killed_in_the_middle() {
             }
         };
         *reached.entry(status).or_default() += 1;
+        step += 1;
     }
     assert!(reached.len() > 1, "always killed at the same point: {reached:?}");
     // The next one works.

@@ -238,7 +238,7 @@ fn images_of_many_layers() {
     std::fs::write(dir.join("Dockerfile"), file).unwrap();
     let mut build = engine.client(&["build", "-q", "-t", "layered", dir.to_str().unwrap()]);
     build.env("DOCKER_BUILDKIT", "0");
-    engine.lab.spawn(build).finish(STEP).ok();
+    engine.lab.spawn(build).finish(3 * STEP).ok();
     let name = "layers";
     engine.run(&["-d", "--name", name, "layered", "sleep", "1000"]).ok();
     let relative = std::fs::read_to_string("/proc/self/mountinfo")

@@ -39,7 +39,7 @@ pub(crate) fn image(lab: &Lab, kind: &str) -> PathBuf {
     let (tree, dir) = (tree(kind).unwrap(), lab.path(&format!("image-{kind}")));
     let mut c = Command::new("sh");
     c.args(["-c", SCRIPT, "sh"]).arg(tree).arg(&dir).arg(name(kind)).stdin(Stdio::null());
-    lab.spawn(c).finish(Duration::from_secs(120)).ok();
+    lab.spawn(c).finish(Duration::from_secs(360)).ok();
     dir.join("image.tar")
 }
 

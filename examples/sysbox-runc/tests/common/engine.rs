@@ -198,7 +198,7 @@ impl Engine {
         );
         let mut c = Command::new("sh");
         c.args(["-c", &script]).stdin(Stdio::null()).env_remove("DOCKER_HOST");
-        self.lab.spawn(c).finish(STEP).ok();
+        self.lab.spawn(c).finish(3 * STEP).ok();
         images.push(kind.to_owned());
     }
 
