@@ -153,19 +153,23 @@ func TestInterrupted(t *testing.T) {
 
 func TestKilled(t *testing.T) {
 	l := newLab(t)
-	c, _, _ := l.job("sleep 1000")
+	c, _, _ := l.job("echo up; sleep 1000")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c.Stdout = w
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
-		if at, _ := filepath.Glob(l.work + "/state/job-*"); len(at) > 0 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("no container")
-		}
+	w.Close()
+	// Not while the container is being made, which may go on for a moment after that.
+	said := make([]byte, 3)
+	r.SetReadDeadline(time.Now().Add(limit))
+	if n, err := r.Read(said); err != nil || string(said[:n]) != "up\n" {
+		t.Errorf("%q, %v", said[:n], err)
 	}
-	time.Sleep(300 * time.Millisecond)
 	c.Process.Kill()
 	c.Wait()
 	next, _, stderr := l.job("exit 3")
