@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Kind, Result, SysResult};
 use crate::idmap::pool::Owner;
+use crate::limit::Limit;
 use crate::lock;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -17,13 +18,13 @@ pub(crate) const DEFAULT_DIR: &str = "/run/sysbox-exclusive";
 /// Takes all of `directories` for `owner`, or none. Claims that are void go away.
 ///
 /// # Errors
-/// [`Kind::Busy`] if another container that exists has one, naming both.
-pub(crate) fn claim(claims: &Path, owner: &Owner, directories: &[PathBuf]) -> Result<()> {
+/// [`Kind::Busy`] if another container that exists has one, naming both; those of `limit`.
+pub(crate) fn claim(claims: &Path, owner: &Owner, directories: &[PathBuf], limit: &Limit) -> Result<()> {
     if directories.is_empty() {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(claims).op_at("create", claims)?;
-    let _lock = lock::exclusive(&claims.join("lock"), "the directories in use")?;
+    let _lock = lock::exclusive(&claims.join("lock"), "the directories in use", limit)?;
     for entry in fs::read_dir(claims).op_at("read", claims)?.flatten() {
         if read(&entry.path()).is_some_and(|o| o.is_gone()) {
             let _ = fs::remove_file(entry.path());
@@ -72,16 +73,17 @@ mod tests {
         let (claims, cache, other) = (top.path().join("claims"), make("cache"), make("other"));
         let (one, two) = (Owner::of(&make("one")).unwrap(), Owner::of(&make("two")).unwrap());
         let both = [other.clone(), cache.clone()];
-        claim(&claims, &one, std::slice::from_ref(&cache)).unwrap();
-        claim(&claims, &one, std::slice::from_ref(&cache)).unwrap();
-        let busy = claim(&claims, &two, &both).unwrap_err();
+        let take = |owner: &Owner, directories: &[PathBuf]| claim(&claims, owner, directories, &Limit::none());
+        take(&one, std::slice::from_ref(&cache)).unwrap();
+        take(&one, std::slice::from_ref(&cache)).unwrap();
+        let busy = take(&two, &both).unwrap_err();
         assert_eq!(busy.kind(), Kind::Busy);
         assert!(busy.to_string().contains("container one") && busy.to_string().contains("cache"), "{busy}");
-        claim(&claims, &one, &[other]).unwrap();
+        take(&one, &[other]).unwrap();
         fs::remove_dir(top.path().join("one")).unwrap();
-        claim(&claims, &two, &both).unwrap();
+        take(&two, &both).unwrap();
         // The lock and two claims.
         assert_eq!(fs::read_dir(&claims).unwrap().count(), 3);
-        claim(&claims, &two, &[]).unwrap();
+        take(&two, &[]).unwrap();
     }
 }

@@ -256,7 +256,7 @@ impl Runtime {
     ) -> Result<Container> {
         let has_console = fds.iter().any(|(fd, _)| *fd == Fd::Console);
         let facts = self.facts(spec, bundle)?;
-        let maps = self.maps(dir, spec, &facts)?;
+        let maps = self.maps(dir, spec, &facts, limit)?;
         let plan = plan::build::plan(id, spec, bundle, &facts, maps, &self.nodes)?;
         for note in &plan.notes {
             tracing::debug!(id, "{note}");
@@ -268,7 +268,7 @@ impl Runtime {
                 "a console socket is given, but process.terminal is not set"
             }));
         }
-        exclusive::claim(Path::new(exclusive::DEFAULT_DIR), &Owner::of(dir.path())?, &plan.exclusive)?;
+        exclusive::claim(Path::new(exclusive::DEFAULT_DIR), &Owner::of(dir.path())?, &plan.exclusive, limit)?;
         let record = record(&plan, spec, bundle)?;
         dir.write("config.json", &serde_json::to_vec(spec.to_json()).unwrap_or_default())?;
         dir.save(&record)?;
@@ -299,12 +299,13 @@ impl Runtime {
         }
     }
 
-    fn maps(&self, dir: &StateDir, spec: &Spec, facts: &Facts) -> Result<Maps> {
+    fn maps(&self, dir: &StateDir, spec: &Spec, facts: &Facts, limit: &Limit) -> Result<Maps> {
         let owner = Owner::of(dir.path())?;
+        let within = |pool: Pool| pool.within(limit.clone());
         match plan::given_maps(spec, facts)? {
-            Some(maps) if joins(spec) => self.pool()?.share(&owner, &maps).map(|()| maps),
-            Some(maps) => self.pool()?.enter(&owner, &maps).map(|()| maps),
-            None => self.pool_for(spec)?.allocate(&owner),
+            Some(maps) if joins(spec) => self.pool().map(within)?.share(&owner, &maps).map(|()| maps),
+            Some(maps) => self.pool().map(within)?.enter(&owner, &maps).map(|()| maps),
+            None => self.pool_for(spec).map(within)?.allocate(&owner),
         }
     }
 

@@ -27,6 +27,7 @@ use super::span::Span;
 use super::subid::{self, Windows};
 use super::Maps;
 use crate::error::{Error, Kind, Result, SysResult, Within};
+use crate::limit::Limit;
 use crate::lock;
 use given::Given;
 use ledger::{Ledger, Record};
@@ -87,6 +88,7 @@ pub struct Allocation {
 pub struct Pool {
     dir: PathBuf,
     config: SubidConfig,
+    limit: Limit,
 }
 
 impl Pool {
@@ -111,7 +113,15 @@ impl Pool {
             let hint = format!("make {} a directory of yours with mode 0700", dir.display());
             return Err(Error::new(Kind::Refused, what).at(dir).hint(hint));
         }
-        Ok(Pool { dir: dir.to_owned(), config })
+        Ok(Pool { dir: dir.to_owned(), config, limit: Limit::none() })
+    }
+
+    /// The same, with an end to waiting behind others: changes then also fail with [`Kind::TimedOut`] or [`Kind::Canceled`], and have
+    /// changed nothing. [`Kind::Busy`] is for a holder of the lock who has kept it for ten seconds.
+    #[must_use]
+    pub fn within(mut self, limit: Limit) -> Pool {
+        self.limit = limit;
+        self
     }
 
     /// Gives `owner` a range of the configured size, or the one it has already, of whatever size that is.
@@ -282,7 +292,7 @@ impl Pool {
     }
 
     fn lock(&self) -> Result<File> {
-        lock::exclusive(&self.dir.join("lock"), "the pool of subordinate IDs")
+        lock::exclusive(&self.dir.join("lock"), "the pool of subordinate IDs", &self.limit)
     }
 
     fn load(&self) -> Result<Taken> {
