@@ -68,4 +68,4 @@ pub use spec::{Spec, SystemContainer};
 pub use state::Status;
 pub use sys::fd::dup_number;
 pub use sys::pidfd::Exit;
-pub use sys::pty::copy_terminal_size;
+pub use sys::pty::{copy_terminal_size, terminal_size};

@@ -28,9 +28,6 @@ pub(crate) fn watch(
     mut terminal: Option<Relay>,
     kill: impl Fn(i32) -> Result<()>,
 ) -> Result<()> {
-    if let Some(t) = &mut terminal {
-        t.open()?;
-    }
     loop {
         let mut fds = vec![PollFd::new(program, PollFlags::POLLIN), PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
         let relayed = terminal.as_ref().map_or(&[][..], Relay::sources);

@@ -2,7 +2,7 @@
 
 use crate::args::{CreateArgs, ExecArgs};
 use crate::foreground;
-use crate::terminal;
+use crate::terminal::{self, Awaited};
 use nix::sys::signal::Signal;
 use oci_spec::runtime as oci;
 use std::os::fd::OwnedFd;
@@ -70,10 +70,15 @@ pub(crate) fn run(runtime: &Runtime, a: &CreateArgs) -> Result<u8> {
     // Signals that come from here on are the container's.
     let signals = (!a.detach).then(foreground::Signals::block).transpose()?;
     let mut container = make(runtime, a, &spec, Stdio { console, preserved, ..Stdio::default() })?;
-    if let Err(e) = container.start() {
-        let _ = container.delete(true);
-        return Err(e);
-    }
+    // The size of its terminal must be right before the program asks for it.
+    let opened = terminal.map(Awaited::open).transpose();
+    let terminal = match opened.and_then(|t| container.start().map(|()| t)) {
+        Ok(t) => t,
+        Err(e) => {
+            let _ = container.delete(true);
+            return Err(e);
+        }
+    };
     let Some(signals) = signals else { return Ok(0) };
     let ended = match container.pidfd() {
         Some(init) => foreground::watch(&signals, init, terminal, |s| container.kill(s)),
@@ -89,9 +94,12 @@ pub(crate) fn run(runtime: &Runtime, a: &CreateArgs) -> Result<u8> {
 pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
     let preserved = preserved(a.preserve_fds)?;
     let container = runtime.open(&a.id)?;
-    let process = process(&container, a)?;
+    let mut process = process(&container, a)?;
     let tty = process.terminal().unwrap_or(false);
     let (console, terminal) = terminal::console(tty, a.detach, a.console_socket.as_deref(), connect)?;
+    if let Some(size) = terminal.as_ref().and_then(|_| terminal::size()) {
+        process.set_console_size(Some(size));
+    }
     let signals = (!a.detach).then(foreground::Signals::block).transpose()?;
     let stdio = Stdio { console, preserved, ..Stdio::default() };
     let child = container.exec(&process, ExecOptions { stdio })?;
@@ -107,6 +115,7 @@ pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
         child.leave();
         return Ok(0);
     };
+    let terminal = terminal.map(Awaited::open).transpose()?;
     foreground::watch(&signals, child.pidfd(), terminal, |s| child.kill(s))?;
     child.wait().map(|e| e.code() as u8)
 }

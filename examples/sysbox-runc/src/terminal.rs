@@ -2,19 +2,20 @@
 
 use nix::sys::socket::{recvmsg, socketpair, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType};
 use nix::sys::termios::{cfmakeraw, tcgetattr, tcsetattr, SetArg, Termios};
+use oci_spec::runtime as oci;
 use std::io::{IoSliceMut, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use sysbox_core::error::SysResult;
 use sysbox_core::{Error, Result};
 
-/// The container's end of a console socket and, without one of the caller's, a relay for our end.
+/// The container's end of a console socket and, without one of the caller's, our end.
 pub(crate) fn console(
     tty: bool,
     detach: bool,
     socket: Option<&Path>,
     connect: impl Fn(&Path) -> Result<OwnedFd>,
-) -> Result<(Option<OwnedFd>, Option<Relay>)> {
+) -> Result<(Option<OwnedFd>, Option<Awaited>)> {
     match (tty, socket) {
         (false, None) => Ok((None, None)),
         (false, Some(_)) => Err(Error::invalid("--console-socket is given, but the process has no terminal")),
@@ -23,28 +24,28 @@ pub(crate) fn console(
         (true, None) => {
             let (ours, theirs) =
                 socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).op("socketpair")?;
-            Ok((Some(theirs), Some(Relay { socket: Some(ours), sources: Vec::new(), saved: None })))
+            Ok((Some(theirs), Some(Awaited(ours))))
         }
     }
 }
 
-/// Copies between the container's terminal and our standard streams.
-#[derive(Debug)]
-pub(crate) struct Relay {
-    socket: Option<OwnedFd>,
-    /// The master, then our standard input while it is open.
-    sources: Vec<OwnedFd>,
-    saved: Option<Termios>,
+/// The size of our terminal, if we have one, as process.consoleSize has it.
+pub(crate) fn size() -> Option<oci::Box> {
+    let (rows, cols) = sysbox_core::terminal_size(std::io::stdin().as_fd()).ok()?;
+    oci::BoxBuilder::default().height(u64::from(rows)).width(u64::from(cols)).build().ok()
 }
 
-impl Relay {
-    /// Takes the master from the socket, and puts our terminal into raw mode.
-    pub(crate) fn open(&mut self) -> Result<()> {
-        let socket = self.socket.take().ok_or_else(|| Error::invalid("the terminal is open already"))?;
+/// Where the container's terminal is to come from.
+#[derive(Debug)]
+pub(crate) struct Awaited(OwnedFd);
+
+impl Awaited {
+    /// Takes the terminal's master, gives it the size of our terminal, and puts ours into raw mode.
+    pub(crate) fn open(self) -> Result<Relay> {
         let mut byte = [0u8; 64];
         let mut iov = [IoSliceMut::new(&mut byte)];
         let mut space = nix::cmsg_space!([RawFd; 1]);
-        let msg = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+        let msg = recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
             .op("receive the terminal")?;
         let raw = msg.cmsgs().op("receive the terminal")?.find_map(|c| match c {
             ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
@@ -53,21 +54,31 @@ impl Relay {
         let raw = raw.ok_or_else(|| Error::invalid("the container sent no terminal"))?;
         let master = sysbox_core::dup_number(raw).op("dup the terminal")?;
         nix::unistd::close(raw).op("close")?;
-        self.sources.push(master);
+        let mut relay = Relay { sources: vec![master], saved: None };
         if let Ok(stdin) = sysbox_core::dup_number(0) {
             if stdin.is_terminal() {
                 let saved = tcgetattr(&stdin).op("tcgetattr")?;
                 let mut raw = saved.clone();
                 cfmakeraw(&mut raw);
                 tcsetattr(&stdin, SetArg::TCSANOW, &raw).op("tcsetattr")?;
-                self.saved = Some(saved);
+                relay.saved = Some(saved);
             }
-            self.sources.push(stdin);
+            relay.sources.push(stdin);
         }
-        self.resize();
-        Ok(())
+        relay.resize();
+        Ok(relay)
     }
+}
 
+/// Copies between the container's terminal and our standard streams.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    /// The master, then our standard input while it is open.
+    sources: Vec<OwnedFd>,
+    saved: Option<Termios>,
+}
+
+impl Relay {
     pub(crate) fn sources(&self) -> &[OwnedFd] {
         &self.sources
     }

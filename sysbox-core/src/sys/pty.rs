@@ -30,18 +30,27 @@ pub(crate) fn control(terminal: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// The size of a terminal in characters: rows and columns (TIOCGWINSZ).
+///
+/// # Errors
+/// It is not a terminal.
+pub fn terminal_size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    // SAFETY: winsize is plain data.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    if unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, std::ptr::addr_of_mut!(size)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((size.ws_row, size.ws_col))
+}
+
 /// Gives the terminal `to` the size of the terminal `from` (TIOCGWINSZ, TIOCSWINSZ).
 ///
 /// # Errors
 /// One of them is not a terminal.
 pub fn copy_terminal_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: winsize is plain data.
-    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: TIOCGWINSZ writes one winsize.
-    if unsafe { libc::ioctl(from.as_raw_fd(), libc::TIOCGWINSZ, std::ptr::addr_of_mut!(size)) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    resize(to, size.ws_row, size.ws_col)
+    let (rows, cols) = terminal_size(from)?;
+    resize(to, rows, cols)
 }
 
 /// Sets the size in characters (TIOCSWINSZ).
