@@ -17,8 +17,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long a monitor may take to say that it lives.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a monitor may take to say that it lives, on a host that has too much to do. One that is replaced takes the listener of
+/// the programs that run with it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a container's monitor does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum MonitorStatus {
 }
 
 impl Container {
-    /// Asks the monitor whether it serves; waits up to a second for the answer.
+    /// Asks the monitor whether it serves; waits up to ten seconds for the answer, but not for one that is stopped.
     pub fn monitor(&self) -> MonitorStatus {
         if !self.monitored() || self.pid().is_none() {
             return MonitorStatus::None;
@@ -59,6 +60,9 @@ impl Container {
 
     /// A connection to a monitor that answers.
     fn ping(&self) -> Option<UnixStream> {
+        if self.dir.monitor().is_some_and(|m| m.stopped()) {
+            return None;
+        }
         let handle = std::fs::File::open(self.dir.path()).ok()?;
         let path = format!("/proc/self/fd/{}/{MONITOR_SOCKET}", handle.as_raw_fd());
         // One that has been stopped for long has as many connections waiting as may be: then this fails at once.
