@@ -22,8 +22,10 @@ fn without_limits_all_is_as_on_the_host() {
             assert!(!show(&mut s, node, None).is_empty() || node == Live::Diskstats, "{node:?}");
         }
     }
-    let lines = |t: &str| t.lines().map(|l| l.split(':').next().unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(lines(&show(&mut s, Live::Meminfo, None)), lines(&host("/proc/meminfo")));
+    let lines = |t: &str| t.lines().map(|l| l.split([':', ' ']).next().unwrap().to_owned()).collect::<Vec<_>>();
+    for node in [Live::Meminfo, Live::Vmstat] {
+        assert_eq!(lines(&show(&mut s, node, None)), lines(&host(node.path())));
+    }
     for node in [Live::CpuOnline, Live::CpuPossible, Live::Swaps] {
         assert_eq!(show(&mut s, node, None), host(node.path()));
     }
@@ -213,6 +215,29 @@ fn many_tasks_are_counted_in_bounded_time() {
     assert!(again < took.max(Duration::from_millis(50)), "{again:?}");
 }
 
+/// The host has had billions of what a new container has had few of.
+#[test]
+fn events_are_the_containers() {
+    let limits = r#"{"memory":{"limit":134217728,"swap":134217728}}"#;
+    let Some(mut lab) = Lab::new("events_are_the_containers", limits) else { return };
+    let mut s = lab.sources();
+    let pid = lab.run("", "exec sleep 1000");
+    let value = |text: &str, name: &str| -> u64 {
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    };
+    let before = show(&mut s, Live::Vmstat, Some(pid));
+    assert!(value(&before, "pgfault") < 1_000_000, "{before}");
+    let pages = meminfo(&mut s, Some(pid))["MemFree"] / 4;
+    assert!(value(&before, "nr_free_pages").abs_diff(pages) < 1 << 8, "{before}");
+    // More than there may be.
+    lab.run("", "tail /dev/zero; exec sleep 1000");
+    until("there is too much", || value(&show(&mut s, Live::Vmstat, Some(pid)), "oom_kill") > 0);
+    let after = show(&mut s, Live::Vmstat, Some(pid));
+    assert!(value(&after, "pgfault") > value(&before, "pgfault"), "{after}");
+    assert_eq!(value(&before, "oom_kill"), 0, "{before}");
+}
+
 #[test]
 fn pressure_and_disks() {
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
@@ -248,6 +273,9 @@ fn pressure_and_disks() {
     let pid = lab.run("", &script);
     until("the file is written", || dir.path().join("f.done").exists());
     let counted = lab.paths.stats().unwrap().io.unwrap_or_default();
+    let out = show(&mut s, Live::Vmstat, Some(pid));
+    let out: u64 = out.lines().find_map(|l| l.strip_prefix("pgpgout ")).unwrap().parse().unwrap();
+    assert!(out >= counted.iter().map(|io| io.written_bytes / 1024).sum(), "{out} {counted:?}");
     let text = show(&mut s, Live::Diskstats, Some(pid));
     for io in &counted {
         let line = text.lines().find(|l| {

@@ -9,7 +9,8 @@
 //! Those from the container's own cgroup down to the reader's: the smallest. What is in use is that of the cgroup whose limit it is,
 //! the outermost of equal ones. A reader that is elsewhere, gone or unknown sees the container's own. Limits above the host's
 //! figures, and none at all, show the host's figures. `/proc/loadavg`, `/proc/pressure/*` and the numbers of tasks in
-//! `/proc/stat` are the container's for every reader.
+//! `/proc/stat` are the container's for every reader. What has happened (`/proc/diskstats`, events in `/proc/vmstat`) is counted of the
+//! reader's own cgroup.
 //!
 //! # CPUs
 //! A container has as many CPUs as its cpuset, or as many as its quota is worth, rounded up, if that is less: the JVM and
@@ -31,6 +32,7 @@ mod stat;
 mod sysinfo;
 #[cfg(test)]
 mod tests;
+mod vmstat;
 
 use crate::cgroup::Paths;
 use crate::error::{Result, SysResult};
@@ -79,6 +81,8 @@ pub enum Live {
     Loadavg,
     /// Swap alone.
     Swaps,
+    /// Memory in pages, and what happened to them since the start.
+    Vmstat,
     /// Input and output, by device.
     Diskstats,
     /// How much time was lost waiting.
@@ -93,12 +97,13 @@ pub enum Live {
 
 impl Live {
     /// Every node.
-    pub const ALL: [Live; 13] = [
+    pub const ALL: [Live; 14] = [
         Live::Meminfo,
         Live::Cpuinfo,
         Live::Stat,
         Live::Loadavg,
         Live::Swaps,
+        Live::Vmstat,
         Live::Diskstats,
         Live::Pressure(Pressure::Cpu),
         Live::Pressure(Pressure::Io),
@@ -117,6 +122,7 @@ impl Live {
             Live::Stat => "/proc/stat",
             Live::Loadavg => "/proc/loadavg",
             Live::Swaps => "/proc/swaps",
+            Live::Vmstat => "/proc/vmstat",
             Live::Diskstats => "/proc/diskstats",
             Live::Pressure(Pressure::Cpu) => "/proc/pressure/cpu",
             Live::Pressure(Pressure::Io) => "/proc/pressure/io",
@@ -211,6 +217,25 @@ impl Sources {
                 let host = Host::parse(self.proc.text(Live::Meminfo.file(), buffer)?);
                 let (_, swap) = figures.memory(&host);
                 memory::swaps(self.proc.text(node.file(), buffer)?, &host, swap, out);
+            }
+            Live::Vmstat => {
+                let text = self.proc.text(Live::Meminfo.file(), buffer)?;
+                let (host, mut meminfo) = (Host::parse(text), Vec::new());
+                let (memory, swap) = figures.memory(&host);
+                memory::meminfo(text, &host, memory.as_ref(), swap, &mut meminfo);
+                let meminfo = String::from_utf8_lossy(&meminfo);
+                let io = figures.devices();
+                let shown = vmstat::Shown {
+                    meminfo: memory.map(|_| &*meminfo),
+                    page: rustix::param::page_size() as u64,
+                    events: figures.events(),
+                    read: io.values().map(|d| d.read_bytes).sum(),
+                    written: io.values().map(|d| d.written_bytes).sum(),
+                };
+                self.proc.lines(node.file(), buffer, |line| {
+                    shown.line(line, out);
+                    true
+                })?;
             }
             Live::Cpuinfo => {
                 let cpus = figures.cpus(&online(&self.cpu, buffer)?);

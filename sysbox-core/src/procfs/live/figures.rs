@@ -13,6 +13,7 @@ use crate::cgroup::stats::parse::{self, Devices};
 use crate::cgroup::stats::v1_io_from;
 use crate::cgroup::Version;
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 
 /// The container's cgroups, and where the reader is.
 #[derive(Debug)]
@@ -150,6 +151,23 @@ impl<'a> Figures<'a> {
         let Some(levels) = self.node("io").map(|n| n.levels(self.reader)) else { return Devices::new() };
         let found = levels.iter().rev().find_map(|dir| dir.text("io.stat", self.buffer).ok().map(parse::v2_io));
         found.unwrap_or_default()
+    }
+
+    /// What has happened to the memory of the reader's cgroup, by the names that `/proc/vmstat` has for it.
+    pub(super) fn events(&mut self) -> BTreeMap<String, u64> {
+        let Some(own) = self.node("memory") else { return BTreeMap::new() };
+        let levels = own.levels(self.reader);
+        let v1 = own.version == Version::V1;
+        let mut pairs = |file| levels.reader().text(file, self.buffer).map(parse::pairs).unwrap_or_default();
+        let mut events = pairs("memory.stat");
+        if v1 {
+            // With inner cgroups. Pages "in" and "out" are those charged and given back.
+            let total = |(name, n): (String, u64)| Some((name.strip_prefix("total_")?.to_owned(), n));
+            events = events.into_iter().filter_map(total).filter(|(name, _)| !name.starts_with("pgpg")).collect();
+        }
+        let kills = pairs(if v1 { "memory.oom_control" } else { "memory.events" }).remove("oom_kill");
+        events.insert("oom_kill".into(), kills.unwrap_or(0));
+        events
     }
 
     /// How many tasks the container has, if they are counted.
