@@ -8,6 +8,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TREES := busybox docker-bookworm docker-trixie docker-forky docker-tools systemd
 
+# put MODE,FILE,PLACE: in one step, so that who uses it meanwhile has the old one or the new.
+put = install -D -m $(1) $(2) $(3).new && mv -f $(3).new $(3)
+
 .DEFAULT_GOAL := all
 .PHONY: all build lib header install-lib demo test test-vm bench lint fmt install trees check-deps clean
 
@@ -35,10 +38,10 @@ lib:
 	RUSTFLAGS="-C target-feature=+crt-static" $(STAGE_ENV) cargo build --profile $(STAGE_PROFILE) --target $(HOST_TRIPLE) -p sysbox-core --bin sysbox-stage
 	SYSBOX_STAGE=$(STAGE) cargo build --profile $(LIB_PROFILE) -p sysbox-ffi $(if $(LIB_FEATURES),--features $(LIB_FEATURES))
 	install -d $(LIB)
-	install -m 0644 $(TARGET)/$(call profile_dir,$(LIB_PROFILE))/libsysbox.so $(LIB)/libsysbox.so.$(VERSION)
+	$(call put,0644,$(TARGET)/$(call profile_dir,$(LIB_PROFILE))/libsysbox.so,$(LIB)/libsysbox.so.$(VERSION))
 	ln -sf libsysbox.so.$(VERSION) $(LIB)/libsysbox.so.$(SOVERSION)
 	ln -sf libsysbox.so.$(SOVERSION) $(LIB)/libsysbox.so
-	install -m 0644 $(TARGET)/$(call profile_dir,$(LIB_PROFILE))/libsysbox.a $(LIB)/libsysbox.a
+	$(call put,0644,$(TARGET)/$(call profile_dir,$(LIB_PROFILE))/libsysbox.a,$(LIB)/libsysbox.a)
 
 # include/sysbox.h is checked in; this makes it anew.
 header:
@@ -50,14 +53,14 @@ LIBDIR ?= $(PREFIX)/lib
 LDCONFIG ?= ldconfig
 
 install-lib: lib
-	install -D -m 0755 $(LIB)/libsysbox.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsysbox.so.$(VERSION)
+	$(call put,0755,$(LIB)/libsysbox.so.$(VERSION),$(DESTDIR)$(LIBDIR)/libsysbox.so.$(VERSION))
 	ln -sf libsysbox.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsysbox.so.$(SOVERSION)
 	ln -sf libsysbox.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libsysbox.so
-	install -D -m 0644 $(LIB)/libsysbox.a $(DESTDIR)$(LIBDIR)/libsysbox.a
-	install -D -m 0644 include/sysbox.h $(DESTDIR)$(PREFIX)/include/sysbox.h
+	$(call put,0644,$(LIB)/libsysbox.a,$(DESTDIR)$(LIBDIR)/libsysbox.a)
+	$(call put,0644,include/sysbox.h,$(DESTDIR)$(PREFIX)/include/sysbox.h)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@STATIC_LIBS@|$(STATIC_LIBS)|' \
 	  sysbox-ffi/sysbox.pc.in >$(LIB)/sysbox.pc
-	install -D -m 0644 $(LIB)/sysbox.pc $(DESTDIR)$(LIBDIR)/pkgconfig/sysbox.pc
+	$(call put,0644,$(LIB)/sysbox.pc,$(DESTDIR)$(LIBDIR)/pkgconfig/sysbox.pc)
 # The loader finds it only then, where it looks in LIBDIR at all (ld.so.conf(5)). Who packages it has this done by the package manager.
 ifeq ($(DESTDIR),)
 	PATH="$$PATH:/sbin:/usr/sbin" $(LDCONFIG) || echo "ldconfig failed: run it as root, or programs may not find the library" >&2
@@ -88,7 +91,7 @@ fmt:
 	cargo fmt --all
 
 install: build install-lib
-	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/sysbox-runc
+	$(call put,0755,$(BINARY),$(DESTDIR)$(PREFIX)/bin/sysbox-runc)
 
 # The root file systems that tests, demo and benchmark share.
 trees:
