@@ -293,4 +293,29 @@ mod tests {
         assert_eq!(root.intended(Path::new("/etc/resolv.conf")), Path::new("/run/resolve/stub.conf"));
         assert_eq!(root.intended(Path::new("/abs/x/y")), Path::new("/nowhere/at/x/y"));
     }
+
+    proptest::proptest! {
+        /// Whether there are links or not makes a difference to the way only.
+        #[test]
+        fn what_is_missing_is_found_either_way(
+            links in proptest::collection::vec(("[ab](/[ab]){0,2}", "(/|\\.\\./)?[abc](/([abc]|\\.\\.)){0,2}"), 0..3),
+            dirs in proptest::collection::vec("[ab](/[ab]){0,2}", 0..4), path in "/?[abc](/(\\.|\\.\\.|[abc])){0,3}",
+        ) {
+            let d = tempfile::tempdir().unwrap();
+            for dir in dirs {
+                let _ = std::fs::create_dir_all(d.path().join(dir));
+            }
+            for (link, target) in links {
+                let _ = std::os::unix::fs::symlink(target, d.path().join(link));
+            }
+            let root = Root::open(d.path()).unwrap();
+            let path = Path::new(&path);
+            let intended = root.intended(path);
+            proptest::prop_assert_eq!(&intended, &root.followed(path));
+            if let Ok(clean) = normalize(&Path::new("/").join(path)) {
+                let made = root.make(&clean, Node::Dir);
+                proptest::prop_assert!(made.is_err() || root.find(&intended).is_ok(), "{clean:?} {intended:?}");
+            }
+        }
+    }
 }

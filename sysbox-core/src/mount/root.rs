@@ -31,6 +31,10 @@ impl Root {
     }
 
     fn open_raw(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        self.open_as(path, flags, ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn open_as(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
         let rel = path.strip_prefix("/").unwrap_or(path);
         let rel = if rel.as_os_str().is_empty() { Path::new(".") } else { rel };
         loop {
@@ -39,7 +43,7 @@ impl Root {
                 rel,
                 flags | OFlags::CLOEXEC,
                 Mode::empty(),
-                ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+                ResolveFlags::IN_ROOT | resolve,
             ) {
                 // A rename anywhere on the host during the walk; the kernel asks to be called again.
                 Err(rustix::io::Errno::AGAIN) => {}
@@ -86,6 +90,11 @@ impl Root {
             Err(rustix::io::Errno::NOENT) => {}
             Err(e) => return Err(Error::sys("open", e.raw_os_error()).at(path)),
         }
+        // As a rule only the last component is missing.
+        let parent = clean.parent().and_then(|p| self.open_raw(p, OFlags::PATH).ok());
+        if let Some(Ok(())) = parent.zip(clean.file_name()).map(|(parent, name)| create(&parent, name, node)) {
+            return self.open_raw(&clean, OFlags::PATH).op_at("open the new mount point", path);
+        }
         let clean = self.intended(&clean);
         let mut parent = self.open_raw(Path::new("/"), OFlags::PATH).op("open the root")?;
         let mut so_far = PathBuf::from("/");
@@ -96,18 +105,7 @@ impl Root {
             parent = match self.open_raw(&so_far, OFlags::PATH) {
                 Ok(fd) => fd,
                 Err(rustix::io::Errno::NOENT) => {
-                    let made = if last && node == Node::File {
-                        rustix::fs::openat(
-                            &parent,
-                            *name,
-                            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-                            Mode::from_raw_mode(0o644),
-                        )
-                        .map(drop)
-                    } else {
-                        rustix::fs::mkdirat(&parent, *name, Mode::from_raw_mode(0o755))
-                    };
-                    match made {
+                    match create(&parent, name, if last { node } else { Node::Dir }) {
                         Ok(()) => {}
                         // Somebody made it meanwhile.
                         Err(rustix::io::Errno::EXIST) => {}
@@ -137,6 +135,16 @@ impl Root {
     /// Where `path` would lead if what is missing on the way were made: links are followed though they lead to nothing yet,
     /// as /etc/resolv.conf of a systemd distribution does before systemd runs.
     pub(crate) fn intended(&self, path: &Path) -> PathBuf {
+        // In the order of the walk: a link on the way is LOOP, whatever is missing after it.
+        let plain = path.components().all(|c| c != Component::ParentDir);
+        match self.open_as(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
+            Ok(_) | Err(rustix::io::Errno::NOENT) if plain => Path::new("/").join(path).components().collect(),
+            _ => self.followed(path),
+        }
+    }
+
+    /// The same, link by link.
+    pub(super) fn followed(&self, path: &Path) -> PathBuf {
         const MAX_LINKS: u32 = 40;
         let steps = |p: &Path| -> Vec<std::ffi::OsString> {
             let names = p.components().filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir));
@@ -171,4 +179,13 @@ impl Root {
         let text = rustix::fs::readlinkat(fd, "", Vec::new()).ok()?;
         Some(std::ffi::OsString::from_vec(text.into_bytes()).into())
     }
+}
+
+/// Makes a mount point; a link of that name is one that exists.
+fn create(parent: &OwnedFd, name: &OsStr, node: Node) -> rustix::io::Result<()> {
+    if node == Node::Dir {
+        return rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755));
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
 }

@@ -14,7 +14,7 @@ pub(super) fn plan<'a>(
     settings: &Settings,
     resources: &oci::LinuxResources,
     facts: &Facts,
-    mounts: impl Iterator<Item = &'a Mount> + Clone,
+    mounts: impl Iterator<Item = &'a Mount>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Leaf>> {
     let live = live(settings, resources, facts, notes)?;
@@ -25,8 +25,9 @@ pub(super) fn plan<'a>(
         procfs::Kind::Empty | procfs::Kind::Hidden => true,
     };
     let whole = |m: &Mount| m.target == Path::new("/proc") || m.target == Path::new("/sys");
-    let others = mounts.filter(|m| !whole(m) && (m.target.starts_with("/proc") || m.target.starts_with("/sys")));
-    let free = |n: &&Node| !others.clone().any(|m| n.path.starts_with(&m.target) || m.target.starts_with(&n.path));
+    let below = |m: &&Mount| m.target.starts_with("/proc") || m.target.starts_with("/sys");
+    let others: Vec<&Mount> = mounts.filter(below).filter(|m| !whole(m)).collect();
+    let free = |n: &&Node| !others.iter().any(|m| n.path.starts_with(&m.target) || m.target.starts_with(&n.path));
     Ok(table.iter().filter(asked).filter(free).map(Node::leaf).collect())
 }
 
