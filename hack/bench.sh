@@ -9,7 +9,7 @@
 #           as child processes of that Go program
 #   docker, inner  Docker as the front end, and inside: see bench-docker.sh
 #   nodes   the container's own files in /proc and /sys: see bench-nodes.sh
-# runc and crun share a bundle (their own default one, plus the user and cgroup namespaces); ours is what `spec` writes.
+# The runtimes' state is on a tmpfs. runc and crun share a bundle (their own default one, plus the user and cgroup namespaces); ours is what `spec` writes.
 #   SYSBOX_RUNC   the runtime (default: sysbox-runc on PATH)
 #   BENCH_ROUNDS  rounds of measurement (5)
 #   BENCH_RUNS    runs of each runtime in each round (20)
@@ -223,7 +223,7 @@ inside() {
     drop_containers
     local at
     for at in "${mounted[@]}"; do umount "$at" && rmdir "$at"; done
-    rm -rf --one-file-system "$work"
+    rm -rf --one-file-system "$work" "/run/bench.$$"
   }
   trap cleanup EXIT
   trap 'exit 130' INT TERM
@@ -276,7 +276,12 @@ inside() {
     names+=("$peer")
     program[$peer]=$(command -v "$peer") bundles[$peer]=$work/peers
   done
-  mkdir "$work/state"
+
+  # State belongs on the memory file system that /run is on any host with systemd. Here it may be a disk's, whose journal
+  # would be what is measured.
+  if [[ $(findmnt -n -o FSTYPE -T /run) != tmpfs ]]; then mount -t tmpfs -o mode=0755 tmpfs /run; fi
+  mkdir "/run/bench.$$"
+  ln -s "/run/bench.$$" "$work/state"
 
   echo "$(uname -sr), $(nproc) CPUs, load $(cut -d' ' -f1 /proc/loadavg); $rounds rounds of $runs runs; runc $(runc --version | awk 'NR == 1 {print $3}'), crun $(crun --version | awk 'NR == 1 {print $3}')"
   local heading=
