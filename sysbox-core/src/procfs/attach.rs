@@ -6,10 +6,11 @@
 use super::node::{name_uuid, Initial, Kind, Leaf};
 use crate::error::{Error, Result, SysResult};
 use crate::mount::{self, Attrs, Copyable, Root};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{accessat, openat2, Access, AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Source of the tmpfs that holds stored nodes, as /proc/self/mountinfo shows it.
 pub const SOURCE: &str = "sysbox-nodes";
@@ -32,12 +33,12 @@ const HARDENED: Attrs = Attrs::NOSUID.union(Attrs::NODEV).union(Attrs::NOEXEC);
 /// A system call fails, with the node. What has been attached by then stays.
 pub fn stored<'a>(leaves: impl IntoIterator<Item = &'a Leaf>, name: &str, root: BorrowedFd<'_>) -> Result<()> {
     let root = Root::new(root.try_clone_to_owned().op("dup")?);
-    let mut shelf = None;
+    let (mut shelf, mut place) = (None, None);
     for node in leaves {
         if matches!(node.kind, Kind::Live(_)) {
             continue;
         }
-        let Some(target) = wanted(node, &root) else { continue };
+        let Some(target) = wanted(node, &root, &mut place) else { continue };
         let shelf = match &mut shelf {
             Some(s) => s,
             empty => empty.insert(Shelf::new(&root)?),
@@ -50,11 +51,25 @@ pub fn stored<'a>(leaves: impl IntoIterator<Item = &'a Leaf>, name: &str, root: 
     Ok(())
 }
 
-/// What a node is to cover, unless the kernel's own is there to be used.
-fn wanted(node: &Leaf, root: &Root) -> Option<OwnedFd> {
-    let target = root.find(&node.path).ok()?;
-    // An open without a write changes nothing.
-    let native = || root.write(&node.path).is_ok();
+/// What a node is to cover, unless the kernel's own is there to be used. What is copied from there is open for reading.
+///
+/// `place` is the directory of the last node: most nodes lie in the same one, and the walk there costs more than all else here.
+fn wanted(node: &Leaf, root: &Root, place: &mut Option<(PathBuf, OwnedFd)>) -> Option<OwnedFd> {
+    let (parent, name) = (node.path.parent()?, node.path.file_name()?);
+    if place.as_ref().is_none_or(|(path, _)| path != parent) {
+        *place = Some((parent.to_owned(), root.find(parent).ok()?));
+    }
+    let (_, dir) = place.as_ref()?;
+    let open = |flags| openat2(dir, name, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let copied = matches!(&node.kind, Kind::Stored { initial: Initial::Copy(path), .. } if *path == node.path);
+    let readable = copied.then(|| open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()).flatten();
+    let target = match readable.map_or_else(|| open(OFlags::PATH), Ok) {
+        Err(Errno::LOOP) => root.find(&node.path).ok()?,
+        target => target.ok()?,
+    };
+    // Who may not write is refused at the open, which alone knows whether the others are; it changes nothing.
+    let may_write = || accessat(dir, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    let native = || may_write() && root.write(&node.path).is_ok();
     (node.is_fixed() || !native()).then_some(target)
 }
 
@@ -77,7 +92,15 @@ impl Shelf {
     /// What covers `target`, as a detached mount.
     fn leaf(&mut self, node: &Leaf, name: &str, root: &Root, target: BorrowedFd<'_>) -> Result<OwnedFd> {
         let Kind::Stored { initial, mode } = &node.kind else { return self.empty(target) };
-        let text = text(initial, name, root)?;
+        let text = match initial {
+            Initial::Text(text) => text.clone().into_bytes(),
+            Initial::NameUuid => format!("{}\n", name_uuid(name)).into_bytes(),
+            Initial::Copy(path) if *path == node.path => match read(target, path) {
+                Err(_) => read(root.read(path)?.as_fd(), path)?,
+                text => text?,
+            },
+            Initial::Copy(path) => read(root.read(path)?.as_fd(), path)?,
+        };
         let label = self.files.to_string();
         self.files += 1;
         let mut file = std::fs::File::from(self.create(&label, *mode)?);
@@ -110,18 +133,10 @@ impl Shelf {
     }
 }
 
-fn text(initial: &Initial, name: &str, root: &Root) -> Result<Vec<u8>> {
-    match initial {
-        Initial::Text(text) => Ok(text.clone().into_bytes()),
-        Initial::NameUuid => Ok(format!("{}\n", name_uuid(name)).into_bytes()),
-        Initial::Copy(path) => read(root, path),
-    }
-}
-
 /// One read: what is copied are single lines of the kernel's.
-fn read(root: &Root, path: &Path) -> Result<Vec<u8>> {
+fn read(file: BorrowedFd<'_>, path: &Path) -> Result<Vec<u8>> {
     let mut text = vec![0; 512];
-    let n = rustix::io::read(root.read(path)?, &mut text[..]).op_at("read", path)?;
+    let n = rustix::io::read(file, &mut text[..]).op_at("read", path)?;
     text.truncate(n);
     Ok(text)
 }
