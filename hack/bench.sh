@@ -212,6 +212,19 @@ bundle() {
   done
 }
 
+# unmount DIR: a version 1 hierarchy, until the kernel has none. It keeps one whose cgroups, dead ones too, were there when it
+# was unmounted, and while there is a hierarchy that is not mounted containerd has no metrics of any container.
+unmount() {
+  local i
+  umount "$1"
+  for ((i = 0; i < 50; i++)); do
+    if [[ $(awk -v c="${1##*/}" '$1 == c {print $2}' /proc/cgroups) == 0 ]]; then break; fi
+    sleep 0.2
+    mount -t cgroup -o "${1##*/}" cgroup "$1" && umount "$1"
+  done
+  rmdir "$1"
+}
+
 inside() {
   local tree section controller
   runtime=$1 tree=$2
@@ -222,7 +235,7 @@ inside() {
   cleanup() {
     drop_containers
     local at
-    for at in "${mounted[@]}"; do umount "$at" && rmdir "$at"; done
+    for at in "${mounted[@]}"; do unmount "$at"; done
     rm -rf --one-file-system "$work" "/run/bench.$$"
   }
   trap cleanup EXIT
