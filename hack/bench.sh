@@ -217,9 +217,10 @@ bundle() {
 unmount() {
   local i
   umount "$1"
-  for ((i = 0; i < 50; i++)); do
+  for ((i = 0; i < 20; i++)); do
+    # It takes the kernel a moment.
+    sleep 0.5
     if [[ $(awk -v c="${1##*/}" '$1 == c {print $2}' /proc/cgroups) == 0 ]]; then break; fi
-    sleep 0.2
     mount -t cgroup -o "${1##*/}" cgroup "$1" && umount "$1"
   done
   rmdir "$1"
