@@ -2,14 +2,14 @@
 
 use crate::args::{CreateArgs, ExecArgs};
 use crate::foreground;
-use crate::terminal::{self, Awaited};
+use crate::terminal::{self, Awaited, Relay};
 use nix::sys::signal::Signal;
 use oci_spec::runtime as oci;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use sysbox_core::error::SysResult;
-use sysbox_core::{Container, CreateOptions, Error, ExecOptions, Kind, Result, Runtime, Spec, Stdio};
+use sysbox_core::{Child, Container, CreateOptions, Error, ExecOptions, Kind, Result, Runtime, Spec, Stdio};
 
 /// runc's: 1 for its own failures; a program that cannot be run is a failure of its own.
 pub(crate) fn failure_code(e: &Error) -> u8 {
@@ -72,7 +72,7 @@ pub(crate) fn run(runtime: &Runtime, a: &CreateArgs) -> Result<u8> {
     let mut container = make(runtime, a, &spec, Stdio { console, preserved, ..Stdio::default() })?;
     // The size of its terminal must be right before the program asks for it.
     let opened = terminal.map(Awaited::open).transpose();
-    let terminal = match opened.and_then(|t| container.start().map(|()| t)) {
+    let terminal = match opened.and_then(|t| container.start().and_then(|()| t.map(Relay::raw).transpose())) {
         Ok(t) => t,
         Err(e) => {
             let _ = container.delete(true);
@@ -105,19 +105,26 @@ pub(crate) fn exec(runtime: &Runtime, a: &ExecArgs) -> Result<u8> {
     let child = container.exec(&process, ExecOptions { stdio })?;
     if let Some(path) = &a.pid_file {
         if let Err(e) = write_pid(path, child.pid()) {
-            // It must not run on unknown to the caller, who was told of a failure.
-            let _ = child.kill(Signal::SIGKILL as i32);
-            let _ = child.wait();
-            return Err(e);
+            return Err(ended(child, e));
         }
     }
     let Some(signals) = signals else {
         child.leave();
         return Ok(0);
     };
-    let terminal = terminal.map(Awaited::open).transpose()?;
+    let terminal = match terminal.map(|t| t.open().and_then(Relay::raw)).transpose() {
+        Ok(t) => t,
+        Err(e) => return Err(ended(child, e)),
+    };
     foreground::watch(&signals, child.pidfd(), terminal, |s| child.kill(s))?;
     child.wait().map(|e| e.code() as u8)
+}
+
+/// Ends a program that must not run on unknown to the caller, who is told of a failure.
+fn ended(child: Child, e: Error) -> Error {
+    let _ = child.kill(Signal::SIGKILL as i32);
+    let _ = child.wait();
+    e
 }
 
 /// What to run: the file's process, or the container's own with what the command line changes.

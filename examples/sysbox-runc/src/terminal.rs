@@ -31,8 +31,13 @@ pub(crate) fn console(
 
 /// The size of our terminal, if we have one, as process.consoleSize has it.
 pub(crate) fn size() -> Option<oci::Box> {
-    let (rows, cols) = sysbox_core::terminal_size(std::io::stdin().as_fd()).ok()?;
+    let (rows, cols) = sysbox_core::terminal_size(std::io::stdin().as_fd()).ok().filter(is_size)?;
     oci::BoxBuilder::default().height(u64::from(rows)).width(u64::from(cols)).build().ok()
+}
+
+/// One of a serial line may be unknown, which says nothing.
+fn is_size((rows, cols): &(u16, u16)) -> bool {
+    *rows > 0 && *cols > 0
 }
 
 /// Where the container's terminal is to come from.
@@ -40,7 +45,7 @@ pub(crate) fn size() -> Option<oci::Box> {
 pub(crate) struct Awaited(OwnedFd);
 
 impl Awaited {
-    /// Takes the terminal's master, gives it the size of our terminal, and puts ours into raw mode.
+    /// Takes the terminal's master, and gives it the size of our terminal.
     pub(crate) fn open(self) -> Result<Relay> {
         let mut byte = [0u8; 64];
         let mut iov = [IoSliceMut::new(&mut byte)];
@@ -55,16 +60,7 @@ impl Awaited {
         let master = sysbox_core::dup_number(raw).op("dup the terminal")?;
         nix::unistd::close(raw).op("close")?;
         let mut relay = Relay { sources: vec![master], saved: None };
-        if let Ok(stdin) = sysbox_core::dup_number(0) {
-            if stdin.is_terminal() {
-                let saved = tcgetattr(&stdin).op("tcgetattr")?;
-                let mut raw = saved.clone();
-                cfmakeraw(&mut raw);
-                tcsetattr(&stdin, SetArg::TCSANOW, &raw).op("tcsetattr")?;
-                relay.saved = Some(saved);
-            }
-            relay.sources.push(stdin);
-        }
+        relay.sources.extend(sysbox_core::dup_number(0));
         relay.resize();
         Ok(relay)
     }
@@ -79,6 +75,18 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
+    /// Puts our terminal into raw mode, until the relay goes: what is typed is the container's from here on.
+    pub(crate) fn raw(mut self) -> Result<Self> {
+        if let Some(stdin) = self.sources.get(1).filter(|s| s.is_terminal()) {
+            let saved = tcgetattr(stdin).op("tcgetattr")?;
+            let mut raw = saved.clone();
+            cfmakeraw(&mut raw);
+            tcsetattr(stdin, SetArg::TCSANOW, &raw).op("tcsetattr")?;
+            self.saved = Some(saved);
+        }
+        Ok(self)
+    }
+
     pub(crate) fn sources(&self) -> &[OwnedFd] {
         &self.sources
     }
@@ -86,7 +94,9 @@ impl Relay {
     /// Gives the container's terminal the size of ours.
     pub(crate) fn resize(&self) {
         if let (Some(master), Some(stdin)) = (self.sources.first(), self.sources.get(1)) {
-            let _ = sysbox_core::copy_terminal_size(stdin.as_fd(), master.as_fd());
+            if sysbox_core::terminal_size(stdin.as_fd()).is_ok_and(|size| is_size(&size)) {
+                let _ = sysbox_core::copy_terminal_size(stdin.as_fd(), master.as_fd());
+            }
         }
     }
 
