@@ -270,7 +270,7 @@ impl Container {
             r => r.op_at("connect to", self.dir.socket())?,
         };
         let channel = Channel::new(socket);
-        let line = self.trap_line()?;
+        let line = self.trap_line(limit)?;
         let line: Vec<_> = line.iter().map(AsFd::as_fd).collect();
         // Without this answer somebody else's start came first, or init is dead.
         let sent = channel.send(&Start, &line);

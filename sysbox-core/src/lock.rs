@@ -43,10 +43,10 @@ fn exclusive_from(path: &Path, what: &str, limit: &Limit, patience: Duration) ->
                 limit.check()?;
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(5));
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) if taken()? != holder => {
-                holder = taken()?;
-                deadline = Instant::now() + patience;
+                let now = taken()?;
+                if now != holder {
+                    (holder, deadline) = (now, Instant::now() + patience);
+                }
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let what = format!("wait {} s for the lock of {what}", patience.as_secs());

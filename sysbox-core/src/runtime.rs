@@ -32,6 +32,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use spawn::Spawned;
 
+/// How long the IDs of a container that goes are waited for.
+pub(crate) const CLEANING: Duration = Duration::from_secs(10);
+
 /// How long a stage may take for what has no limit of its caller's. A job of systemd's may take half as long.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -240,7 +243,7 @@ impl Runtime {
         });
         if made.is_err() {
             // The first error is the one that counts.
-            let _ = self.clean(&dir);
+            let _ = self.clean(&dir, if limit.check().is_ok() { CLEANING } else { CLEANING / 10 });
         }
         made
     }
@@ -309,8 +312,9 @@ impl Runtime {
         }
     }
 
-    /// Takes away everything a container has on the host, as far as it can be found. Its processes are killed.
-    pub(crate) fn clean(&self, dir: &StateDir) -> Result<()> {
+    /// Takes away everything a container has on the host, as far as it can be found. Its processes are killed. The IDs are waited for no
+    /// longer than `patience`: they are free with the directory in any case.
+    pub(crate) fn clean(&self, dir: &StateDir, patience: Duration) -> Result<()> {
         monitor::end(dir);
         match dir.claimed() {
             Ok(Some(ours)) => {
@@ -326,8 +330,9 @@ impl Runtime {
             Ok(None) => {}
             Err(e) => tracing::warn!("cgroups may be left behind: {e}"),
         }
-        // A damaged pool keeps no container: its IDs are free with the directory in any case.
-        let released = Owner::of(dir.path()).and_then(|owner| self.pool()?.release(&owner));
+        // A damaged pool keeps no container.
+        let pool = self.pool().map(|pool| pool.within(Limit::after(patience)));
+        let released = Owner::of(dir.path()).and_then(|owner| pool?.release(&owner));
         if let Err(e) = released {
             tracing::warn!("{e}");
         }

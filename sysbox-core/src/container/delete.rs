@@ -4,6 +4,7 @@ use super::{monitor, Container, Process, DEATH_MS};
 use crate::cgroup::Paths;
 use crate::error::{Error, Kind, Result};
 use crate::limit::Limit;
+use crate::runtime::CLEANING;
 use crate::state::{Init, Status};
 use crate::sys::pidfd;
 use std::os::fd::AsFd;
@@ -67,7 +68,7 @@ impl Container {
             // they may be somebody else's by now.
             recorded.remove_empty();
         }
-        this.runtime.clean(&this.dir)?;
+        this.runtime.clean(&this.dir, CLEANING)?;
         drop(lock);
         Ok(())
     }

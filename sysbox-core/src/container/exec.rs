@@ -72,7 +72,7 @@ impl Container {
             root: record.maps.root(),
         };
         fds.push((Fd::Init, pidfd));
-        fds.extend(self.trap_line()?.map(|line| (Fd::Monitor, line)));
+        fds.extend(self.trap_line(limit)?.map(|line| (Fd::Monitor, line)));
         let mut stage = self.runtime.spawn(Work::Exec(Box::new(exec)), fds, limit)?;
         let reply = stage.reply_within(limit);
         let over = stage.over();

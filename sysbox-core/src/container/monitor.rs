@@ -19,7 +19,10 @@ use std::time::{Duration, Instant};
 
 /// How long a monitor may take to say that it lives, on a host that has too much to do. One that is replaced takes the listener of
 /// the programs that run with it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same for one that is stopped, which may be for a moment only: by somebody who traces it, say.
+const STOPPED: Duration = Duration::from_secs(1);
 
 /// How a container's monitor does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +38,14 @@ pub enum MonitorStatus {
 }
 
 impl Container {
-    /// Asks the monitor whether it serves; waits up to ten seconds for the answer, but not for one that is stopped.
+    /// Asks the monitor whether it serves; waits up to five seconds for the answer, and up to one if it is stopped.
     pub fn monitor(&self) -> MonitorStatus {
         if !self.monitored() || self.pid().is_none() {
             return MonitorStatus::None;
         }
         let gone = || if self.is_wanted() { MonitorStatus::Dead } else { MonitorStatus::None };
         let Some(monitor) = self.dir.monitor().filter(Init::alive) else { return gone() };
-        if self.ping().is_some() {
+        if self.ping(&Limit::none()).is_some() {
             MonitorStatus::Serves(monitor.pid)
         } else if monitor.alive() {
             MonitorStatus::Stuck(monitor.pid)
@@ -59,10 +62,8 @@ impl Container {
     }
 
     /// A connection to a monitor that answers.
-    fn ping(&self) -> Option<UnixStream> {
-        if self.dir.monitor().is_some_and(|m| m.stopped()) {
-            return None;
-        }
+    fn ping(&self, limit: &Limit) -> Option<UnixStream> {
+        let patience = if self.dir.monitor().is_some_and(|m| m.stopped()) { STOPPED } else { PATIENCE };
         let handle = std::fs::File::open(self.dir.path()).ok()?;
         let path = format!("/proc/self/fd/{}/{MONITOR_SOCKET}", handle.as_raw_fd());
         // One that has been stopped for long has as many connections waiting as may be: then this fails at once.
@@ -71,7 +72,8 @@ impl Container {
         connect(socket.as_raw_fd(), &UnixAddr::new(path.as_str()).ok()?).ok()?;
         let mut socket = UnixStream::from(socket);
         socket.set_nonblocking(false).ok()?;
-        socket.set_read_timeout(Some(PATIENCE)).ok()?;
+        limit.clone().at_most(patience).wait_readable(socket.as_fd()).ok()?;
+        socket.set_read_timeout(Some(patience)).ok()?;
         let mut answer = vec![0; ALIVE.len()];
         socket.read_exact(&mut answer).ok().filter(|()| answer == ALIVE)?;
         Some(socket)
@@ -82,17 +84,21 @@ impl Container {
     }
 
     /// Where a program that is to be run leaves the listener of its traps, if it is to have any.
-    pub(super) fn trap_line(&self) -> Result<Option<OwnedFd>> {
+    pub(super) fn trap_line(&self, limit: &Limit) -> Result<Option<OwnedFd>> {
         if !self.record()?.traps {
             return Ok(None);
         }
         // One that answers and is not the container's yet has not put its nodes in place. Whoever is about that is waited for. Init attaches
         // its leaves until the start.
         let is_well = || self.status() == Status::Created || self.is_well();
-        let socket = match self.ping().filter(|_| is_well()) {
+        let socket = match self.ping(limit).filter(|_| is_well()) {
             Some(socket) => Ok(Some(socket)),
-            None => self.restart_monitor().map(|()| self.ping()),
+            None => {
+                limit.check()?;
+                self.restart_monitor().map(|()| self.ping(limit))
+            }
         };
+        limit.check()?;
         let silent = || "the container's monitor, which is to serve its trapped calls, does not answer";
         let socket = socket.and_then(|s| s.ok_or_else(|| Error::new(Kind::Busy, silent())));
         let cure = || format!("start another: sysbox-runc nodes --repair {}, or Container::restart_monitor", self.id);
@@ -105,13 +111,14 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] unless the container is running or paused; the new monitor cannot be started, or the container has
     /// made its /proc something that files cannot be put in; [`Kind::Busy`] if a file system of its own hangs, or another process has
-    /// been replacing the monitor for ten seconds.
+    /// been replacing the monitor for half a minute.
     pub fn restart_monitor(&self) -> Result<()> {
         if !self.monitored() {
             return Ok(());
         }
         self.expect_status(&[Status::Running, Status::Paused], "restart the monitor of")?;
-        let end = Instant::now() + Duration::from_millis(super::DEATH_MS.unsigned_abs().into());
+        // Whoever is about it asks the monitor, ends it, and starts another.
+        let end = Instant::now() + 6 * PATIENCE;
         let _lock = loop {
             if let Some(lock) = self.dir.try_lock_monitor()? {
                 break lock;
