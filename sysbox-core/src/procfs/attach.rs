@@ -63,12 +63,13 @@ fn wanted(node: &Leaf, root: &Root, place: &mut Option<(PathBuf, OwnedFd)>) -> O
     let open = |flags| openat2(dir, name, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);
     let copied = matches!(&node.kind, Kind::Stored { initial: Initial::Copy(path), .. } if *path == node.path);
     let readable = copied.then(|| open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()).flatten();
-    let target = match readable.map_or_else(|| open(OFlags::PATH), Ok) {
-        Err(Errno::LOOP) => root.find(&node.path).ok()?,
-        target => target.ok()?,
+    let (target, is_link) = match readable.map_or_else(|| open(OFlags::PATH), Ok) {
+        Err(Errno::LOOP) => (root.find(&node.path).ok()?, true),
+        target => (target.ok()?, false),
     };
-    // Who may not write is refused at the open, which alone knows whether the others are; it changes nothing.
-    let may_write = || accessat(dir, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    // An open has the last word, since some files refuse only then; without a write it changes nothing. To be refused by access(2), as
+    // most are, is much cheaper. That would follow a link from the process's own root.
+    let may_write = || is_link || accessat(dir, name, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
     let native = || may_write() && root.write(&node.path).is_ok();
     (node.is_fixed() || !native()).then_some(target)
 }

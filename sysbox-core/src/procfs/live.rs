@@ -152,6 +152,8 @@ pub struct Sources {
     census: Option<usize>,
     /// Of the container's time namespace, in nanoseconds.
     boottime_offset: i64,
+    /// The size of a page, in bytes: where it is said may be out of reach later.
+    page: u64,
     load: Load,
     tasks: Option<(Duration, Tasks)>,
     /// The greatest number of a task so far.
@@ -185,6 +187,7 @@ impl Sources {
             nodes: nodes.collect::<Result<_>>()?,
             census,
             boottime_offset,
+            page: rustix::param::page_size() as u64,
             load: Load::default(),
             tasks: None,
             newest: 0,
@@ -227,7 +230,7 @@ impl Sources {
                 let io = figures.devices();
                 let shown = vmstat::Shown {
                     meminfo: memory.map(|_| &*meminfo),
-                    page: rustix::param::page_size() as u64,
+                    page: self.page,
                     events: figures.events(),
                     read: io.values().map(|d| d.read_bytes).sum(),
                     written: io.values().map(|d| d.written_bytes).sum(),

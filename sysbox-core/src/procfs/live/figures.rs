@@ -158,7 +158,11 @@ impl<'a> Figures<'a> {
         let Some(own) = self.node("memory") else { return BTreeMap::new() };
         let levels = own.levels(self.reader);
         let v1 = own.version == Version::V1;
-        let mut pairs = |file| levels.reader().text(file, self.buffer).map(parse::pairs).unwrap_or_default();
+        // The controller may not be switched on as far down as the reader is.
+        let mut counted = levels.iter().rev().filter(|dir| dir.text("memory.stat", self.buffer).is_ok());
+        let Some(dir) = counted.next() else { return BTreeMap::new() };
+        drop(counted);
+        let mut pairs = |file| dir.text(file, self.buffer).map(parse::pairs).unwrap_or_default();
         let mut events = pairs("memory.stat");
         if v1 {
             // With inner cgroups. Pages "in" and "out" are those charged and given back.

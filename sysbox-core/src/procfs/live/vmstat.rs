@@ -2,14 +2,20 @@
 //!
 //! | lines | the container sees |
 //! |---|---|
-//! | `nr_*` that are amounts of memory, with a memory limit | the same as in its `/proc/meminfo` |
-//! | `nr_dirty_threshold` `nr_dirty_background_threshold`; without a memory limit all `nr_*` | the host's |
+//! | `nr_*` that are numbers of pages, with a memory limit | the same as in its `/proc/meminfo`, 0 if that has none |
+//! | `nr_dirty_threshold` `nr_dirty_background_threshold`; without a memory limit all these `nr_*` | the host's |
 //! | `pgpgin` `pgpgout` | KiB that its cgroup has read and written |
 //! | `oom_kill`, and what has the same name in the cgroup's `memory.stat` | the cgroup's |
-//! | all others | 0: events that are not counted by cgroup |
+//! | all others, and the `nr_*` that count events | 0: they are not counted by cgroup |
 
 use std::collections::BTreeMap;
 use std::io::Write;
+
+/// Called as amounts are, and counts what has happened.
+fn is_event(name: &str) -> bool {
+    let names = ["nr_dirtied", "nr_written", "nr_throttled_written"];
+    names.contains(&name) || ["nr_vmscan_", "nr_foll_pin_", "nr_tlb_"].iter().any(|start| name.starts_with(start))
+}
 
 /// What a container's lines are made of.
 #[derive(Debug)]
@@ -33,7 +39,7 @@ impl Shown<'_> {
             "pgpgin" => self.read / 1024,
             "pgpgout" => self.written / 1024,
             "nr_dirty_threshold" | "nr_dirty_background_threshold" => host.trim().parse().unwrap_or(0),
-            _ if name.starts_with("nr_") => match self.meminfo {
+            _ if name.starts_with("nr_") && !is_event(name) => match self.meminfo {
                 Some(meminfo) => self.amount(name, meminfo),
                 None => host.trim().parse().unwrap_or(0),
             },
@@ -98,12 +104,12 @@ mod tests {
 
     const HOST: &str =
         "nr_free_pages 1724369\nnr_inactive_file 1994740\nnr_file_pages 5\nnr_kernel_stack 1848\nnr_hugetlb 3\n\
-                        nr_dirty_threshold 99\npgpgin 17780489\npgpgout 49731500\npswpin 4\npgfault 8\noom_kill 20\n";
+                        nr_dirty_threshold 99\npgpgin 17780489\npgpgout 49731500\npswpin 4\npgfault 8\noom_kill 20\nnr_written 6\n";
 
     #[test]
     fn with_and_without_a_limit() {
         let limited = "nr_free_pages 250\nnr_inactive_file 24\nnr_file_pages 102\nnr_kernel_stack 48\nnr_hugetlb 0\n\
-                       nr_dirty_threshold 99\npgpgin 10\npgpgout 3072\npswpin 0\npgfault 7\noom_kill 2\n";
+                       nr_dirty_threshold 99\npgpgin 10\npgpgout 3072\npswpin 0\npgfault 7\noom_kill 2\nnr_written 0\n";
         assert_eq!(show(Some(MEMINFO), HOST), limited);
         let (amounts, counters) = (&HOST[..HOST.find("pgpgin").unwrap()], &limited[limited.find("pgpgin").unwrap()..]);
         assert_eq!(show(None, HOST), format!("{amounts}{counters}"));
