@@ -9,7 +9,7 @@ DESTDIR ?=
 TREES := busybox docker-bookworm docker-trixie docker-forky docker-tools systemd
 
 # put MODE,FILE,PLACE: in one step, so that who uses it meanwhile has the old one or the new.
-put = install -D -m $(1) $(2) $(3).new && mv -f $(3).new $(3)
+put = install -D -m $(1) $(2) $(3).$$$$ && mv -f $(3).$$$$ $(3) || { rm -f $(3).$$$$; false; }
 
 .DEFAULT_GOAL := all
 .PHONY: all build lib header install-lib demo test test-vm bench lint fmt install trees check-deps clean

@@ -237,7 +237,8 @@ inside() {
     drop_containers
     local at
     for at in "${mounted[@]}"; do unmount "$at"; done
-    rm -rf --one-file-system "$work" "/run/bench.$$"
+    ! mountpoint -q "$work/state" || umount -l "$work/state"
+    rm -rf --one-file-system "$work"
   }
   trap cleanup EXIT
   trap 'exit 130' INT TERM
@@ -291,11 +292,10 @@ inside() {
     program[$peer]=$(command -v "$peer") bundles[$peer]=$work/peers
   done
 
-  # State belongs on the memory file system that /run is on any host with systemd. Here it may be a disk's, whose journal
-  # would be what is measured.
-  if [[ $(findmnt -n -o FSTYPE -T /run) != tmpfs ]]; then mount -t tmpfs -o mode=0755 tmpfs /run; fi
-  mkdir "/run/bench.$$"
-  ln -s "/run/bench.$$" "$work/state"
+  # State belongs on the memory file system that /run is on any host with systemd. Where it is a disk's, that one's journal would
+  # be what is measured.
+  mkdir "$work/state"
+  mount -t tmpfs -o mode=0755 tmpfs "$work/state"
 
   echo "$(uname -sr), $(nproc) CPUs, load $(cut -d' ' -f1 /proc/loadavg); $rounds rounds of $runs runs; runc $(runc --version | awk 'NR == 1 {print $3}'), crun $(crun --version | awk 'NR == 1 {print $3}')"
   local heading=

@@ -11,6 +11,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 limit=${SYSBOX_TEST_TIMEOUT:-2700}
 logs=$PWD/target/test-logs
 mkdir -p "$logs"
+: >"$logs/failures"
 [[ $# -gt 0 ]] || set -- --workspace
 
 hack/deps.sh cc jq flock unshare mmdebstrap
