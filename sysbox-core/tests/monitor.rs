@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{poll_until, Guard, Lab};
+use common::{monitor_pid, poll_until, Guard, Lab};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use sysbox_core::container::MonitorStatus;
@@ -18,18 +18,6 @@ fn limited(lab: &Lab) -> Value {
         "memory": {"limit": 256 * MIB}, "cpu": {"quota": 150_000, "period": 100_000, "cpus": "0"},
     });
     doc
-}
-
-fn pid(c: &Guard<'_>) -> i32 {
-    let mut found = 0;
-    // On a slow host its answer may take longer than is waited for.
-    poll_until("a monitor that serves", || {
-        if let MonitorStatus::Serves(pid) = c.monitor() {
-            found = pid;
-        }
-        found > 0
-    });
-    found
 }
 
 fn signal(pid: i32, signal: nix::sys::signal::Signal) {
@@ -49,7 +37,7 @@ fn meminfo(c: &Guard<'_>) -> BTreeMap<String, u64> {
 fn limits_are_what_is_seen() {
     let Some(lab) = Lab::new("limits_are_what_is_seen") else { return };
     let c = lab.start(&limited(&lab));
-    pid(&c);
+    monitor_pid(&c);
     assert_eq!(meminfo(&c)["MemTotal"], 256 * 1024);
     assert!(meminfo(&c)["MemFree"] < 256 * 1024);
     assert_eq!(c.sh("grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; nproc").ok(), "1\n1\n1");
@@ -109,7 +97,7 @@ fn a_killed_monitor_is_an_error_and_another_takes_its_place() {
     let mut doc = limited(&lab);
     doc["process"]["args"] = json!(["sh", "-c", script]);
     let busy = lab.start(&doc);
-    let first = pid(&busy);
+    let first = monitor_pid(&busy);
     std::thread::sleep(std::time::Duration::from_millis(300));
     signal(first, nix::sys::signal::Signal::SIGKILL);
     poll_until("the death of the monitor", || busy.monitor() == MonitorStatus::Dead);
@@ -118,18 +106,18 @@ fn a_killed_monitor_is_an_error_and_another_takes_its_place() {
     };
     poll_until("errors of readers", || !read(&busy).is_empty());
     busy.restart_monitor().unwrap();
-    assert_ne!(pid(&busy), first);
+    assert_ne!(monitor_pid(&busy), first);
     assert_eq!(meminfo(&busy)["MemTotal"], 256 * 1024);
     busy.kill_all(libc::SIGKILL).unwrap();
     busy.finish();
     // Any exec does it as well, and nothing is piled up.
-    let second = pid(&c);
+    let second = monitor_pid(&c);
     for _ in 0..3 {
-        signal(pid(&c), nix::sys::signal::Signal::SIGKILL);
+        signal(monitor_pid(&c), nix::sys::signal::Signal::SIGKILL);
         poll_until("the death of the monitor", || c.monitor() == MonitorStatus::Dead);
         assert_eq!(meminfo(&c)["MemTotal"], 256 * 1024);
     }
-    assert_ne!(pid(&c), second);
+    assert_ne!(monitor_pid(&c), second);
     assert_eq!(mounts(), before);
 }
 
@@ -139,7 +127,7 @@ fn a_stopped_monitor_is_noticed() {
     let mut doc = limited(&lab);
     doc["process"]["args"] = json!(["sh", "-c", "while :; do cat /proc/meminfo > /dev/null; done"]);
     let c = lab.start(&doc);
-    let first = pid(&c);
+    let first = monitor_pid(&c);
     signal(first, nix::sys::signal::Signal::SIGSTOP);
     poll_until("a stopped monitor", || c.monitor() == MonitorStatus::Stuck(first));
     signal(first, nix::sys::signal::Signal::SIGCONT);
@@ -147,7 +135,7 @@ fn a_stopped_monitor_is_noticed() {
     signal(first, nix::sys::signal::Signal::SIGSTOP);
     poll_until("a stopped monitor", || c.monitor() == MonitorStatus::Stuck(first));
     assert_eq!(meminfo(&c)["MemTotal"], 256 * 1024);
-    let second = pid(&c);
+    let second = monitor_pid(&c);
     assert_ne!(second, first);
     // A reader that waits does not keep the container from being killed.
     signal(second, nix::sys::signal::Signal::SIGSTOP);
@@ -160,7 +148,7 @@ fn a_stopped_monitor_is_noticed() {
 fn who_unmounts_its_nodes_has_none() {
     let Some(lab) = Lab::new("who_unmounts_its_nodes_has_none") else { return };
     let c = lab.start(&limited(&lab));
-    let monitor = pid(&c);
+    let monitor = monitor_pid(&c);
     c.sh("umount $(awk '/ sysbox-live / {print $5}' /proc/self/mountinfo)").ok();
     poll_until("the end of the monitor", || !std::path::Path::new(&format!("/proc/{monitor}/fd")).exists());
     assert_eq!(c.monitor(), MonitorStatus::None);
@@ -174,10 +162,10 @@ fn what_the_container_puts_over_a_node_stays() {
     let Some(lab) = Lab::new("what_the_container_puts_over_a_node_stays") else { return };
     let c = lab.start(&limited(&lab));
     c.sh("echo 'MemTotal: 7 kB' > /tmp/own && mount --bind /tmp/own /proc/meminfo").ok();
-    signal(pid(&c), nix::sys::signal::Signal::SIGKILL);
+    signal(monitor_pid(&c), nix::sys::signal::Signal::SIGKILL);
     poll_until("the death of the monitor", || c.monitor() == MonitorStatus::Dead);
     c.restart_monitor().unwrap();
-    pid(&c);
+    monitor_pid(&c);
     assert_eq!(c.sh("cat /proc/meminfo; grep -c ^processor /proc/cpuinfo").ok(), "MemTotal: 7 kB\n1");
 }
 
@@ -185,7 +173,7 @@ fn what_the_container_puts_over_a_node_stays() {
 fn it_ends_with_the_container() {
     let Some(lab) = Lab::new("it_ends_with_the_container") else { return };
     let c = lab.start(&limited(&lab));
-    let monitor = pid(&c);
+    let monitor = monitor_pid(&c);
     c.kill(libc::SIGKILL).unwrap();
     c.finish();
     poll_until("the end of the monitor", || !std::path::Path::new(&format!("/proc/{monitor}/fd")).exists());
@@ -202,7 +190,7 @@ fn status(pid: i32) -> BTreeMap<String, String> {
 fn it_can_do_nothing_else() {
     let Some(lab) = Lab::new("it_can_do_nothing_else") else { return };
     let c = lab.start(&limited(&lab));
-    let pid = pid(&c);
+    let pid = monitor_pid(&c);
     meminfo(&c);
     let s = status(pid);
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {

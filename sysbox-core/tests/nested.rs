@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{debian, pids_with_uid, poll_until, Guard, Lab};
+use common::{debian, monitor_pid, pids_with_uid, poll_until, Guard, Lab};
 use serde_json::{json, Value};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -37,18 +37,6 @@ fn provide(tree: &Path) {
     let file = tree.join("bin/carries");
     std::fs::write(&file, CARRIES).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-fn pid(c: &Guard<'_>) -> i32 {
-    let mut found = 0;
-    // On a slow host its answer may take longer than is waited for.
-    poll_until("a monitor that serves", || {
-        if let MonitorStatus::Serves(pid) = c.monitor() {
-            found = pid;
-        }
-        found > 0
-    });
-    found
 }
 
 /// A line of /proc/PID/status.
@@ -252,7 +240,7 @@ fn without_the_request_nothing_is_trapped() {
     let without = lab.start(&doc);
     assert_eq!((filters(&with).as_str(), filters(&without).as_str()), ("1", "0"));
     assert_eq!(status(without.pid().unwrap(), "Seccomp"), "0");
-    assert_eq!(status(pid(&without), "CapEff"), "0000000000000000");
+    assert_eq!(status(monitor_pid(&without), "CapEff"), "0000000000000000");
     without.sh("mkdir /p && mount -t proc proc /p && ! echo 5 > /p/sys/kernel/panic").ok();
     // It needs no limits, and no live nodes.
     let c = lab.start(&{
@@ -260,7 +248,7 @@ fn without_the_request_nothing_is_trapped() {
         doc["annotations"] = json!({"sysbox.nested-nodes": "true", "sysbox.nodes": "stored"});
         doc
     });
-    pid(&c);
+    monitor_pid(&c);
     c.sh("mkdir -p /p && mount -t proc proc /p && echo 5 > /p/sys/kernel/panic").ok();
     doc["annotations"] = json!({"sysbox.nested-nodes": "true", "sysbox.nodes": "off"});
     let e = lab.try_create(&doc, sysbox_core::Stdio::default()).err().unwrap();
@@ -278,7 +266,7 @@ fn a_killed_monitor_is_an_error_at_once() {
     ));
     let c = lab.start(&doc);
     c.await_word("before 0");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid(&c)), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor_pid(&c)), nix::sys::signal::Signal::SIGKILL).unwrap();
     poll_until("the death of the monitor", || c.monitor() == MonitorStatus::Dead);
     std::fs::write(lab.tree().join("go"), "").unwrap();
     c.await_word("after");
@@ -286,11 +274,11 @@ fn a_killed_monitor_is_an_error_at_once() {
     assert!(c.printed().contains("bound"), "{}", c.printed());
     // A program that is run from now on has the new monitor's ear.
     c.sh("mount -t proc proc /p && carries /p").ok();
-    pid(&c);
+    monitor_pid(&c);
 }
 
 fn kill_monitor(c: &Guard<'_>) {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid(c)), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor_pid(c)), nix::sys::signal::Signal::SIGKILL).unwrap();
     poll_until("the death of the monitor", || c.monitor() == MonitorStatus::Dead);
 }
 
@@ -347,7 +335,7 @@ fn a_call_that_takes_too_long_fails() {
     provide(&lab.tree());
     let c =
         lab.start(&nested(lab.doc("mkdir /p; while :; do mount -t proc proc /p || echo failed; umount -l /p; done")));
-    let monitor = pid(&c);
+    let monitor = monitor_pid(&c);
     // One of the two processes that work for a call; the other must not be left.
     let file = |pid: i32, name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let own = file(c.pid().unwrap(), "cgroup");
@@ -403,7 +391,7 @@ fn children_that_cannot_be_killed_are_few() {
     doc["linux"]["resources"]["pids"] = json!({"limit": 500});
     let c = lab.start(&doc);
     c.await_word("serves");
-    let monitor = pid(&c);
+    let monitor = monitor_pid(&c);
     c.sh("for i in $(seq 60); do mount -t proc proc /f/x >>/said 2>&1 & done").ok();
     let children = || {
         let text = std::fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
@@ -438,7 +426,7 @@ fn a_file_system_that_does_not_answer_does_not_keep_callers_waiting() {
     let Some(()) = provide_program(name, "silent_fuse", &lab.tree()) else { return };
     let c = lab.start(&nested(lab.doc("mkdir /p; silent_fuse - /p /gone & exec sleep 1000")));
     c.await_word("serves");
-    let monitor = pid(&c);
+    let monitor = monitor_pid(&c);
     // Until there is a signal for it, it only sleeps.
     let asks = format!("{} ", libc::SYS_fstatfs);
     let is_stuck =
@@ -474,7 +462,7 @@ fn it_can_do_nothing_outside() {
     let c = start(&lab);
     c.await_word("up");
     c.sh("mount -t proc proc /p && carries /p && free").ok();
-    let pid = pid(&c);
+    let pid = monitor_pid(&c);
     let root = c.maps().unwrap().uid.to_outside(0).unwrap().to_string();
     assert!(status(pid, "Uid").split_whitespace().all(|u| u == root));
     assert_eq!((status(pid, "Seccomp").as_str(), status(pid, "NoNewPrivs").as_str()), ("2", "1"));
@@ -594,7 +582,7 @@ fn what_the_caller_lacks_the_child_lacks() {
     provide(&tree);
     let c = start_debian(&lab, &tree);
     let perl = perl(&c);
-    let monitor = pid(&c);
+    let monitor = monitor_pid(&c);
     perl("capable(DOCKER); refused('EPERM', 'mount', $proc, $p, $proc, 0, 0)").ok();
     perl("capable(DOCKER | 1 << 21); try('mount', $proc, $p, $proc, 0, 0); carries('/p', 'SYS_ADMIN')").ok();
     c.sh("umount /p").ok();
@@ -632,7 +620,7 @@ fn what_the_caller_lacks_the_child_lacks() {
     // With rights it is mounted, by the kernel.
     perl("$) = join ' ', 0, 10000 .. 30000; try('mount', $proc, $p, $proc, 0, 0); die if !-e '/p/1'").ok();
     c.sh("umount /p").ok();
-    assert_eq!(pid(&c), monitor);
+    assert_eq!(monitor_pid(&c), monitor);
 }
 
 #[test]
@@ -704,7 +692,7 @@ fn nonsense_is_answered_as_by_the_kernel() {
     (0..3).for_each(|_| drop(perl(storm).ok()));
     perl(killed).ok();
     // A child can be about to mount for a caller that has been killed.
-    let monitor = pid(&c);
+    let monitor = monitor_pid(&c);
     poll_until("the end of its children", || monitors(&c) == [monitor]);
     c.sh("for p in /p /p[0-9]*; do while umount -l $p 2>/dev/null; do :; done; done").ok();
     assert_eq!(mounts(), before);

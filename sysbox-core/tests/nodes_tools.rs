@@ -3,9 +3,8 @@
 
 mod common;
 
-use common::{debian, Guard, Lab};
+use common::{debian, monitor_pid, Guard, Lab};
 use serde_json::{json, Value};
-use sysbox_core::container::MonitorStatus;
 use sysbox_core::SystemContainer;
 
 fn limits(mut doc: Value) -> Value {
@@ -82,14 +81,7 @@ fn busyboxs_tools_agree() {
 /// Descriptors, mounts and processes of this host that have to do with containers.
 fn traces(c: &Guard<'_>) -> (usize, usize, usize) {
     let pid = c.pid().unwrap();
-    let mut monitor = 0;
-    // On a slow host its answer may take longer than is waited for.
-    common::poll_until("a monitor that serves", || {
-        if let MonitorStatus::Serves(pid) = c.monitor() {
-            monitor = pid;
-        }
-        monitor > 0
-    });
+    let monitor = monitor_pid(c);
     let lines = |path: String| std::fs::read_to_string(path).unwrap().lines().count();
     let fds = std::fs::read_dir(format!("/proc/{monitor}/fd")).unwrap().count();
     (fds, lines(format!("/proc/{pid}/mountinfo")), c.processes().unwrap().len())

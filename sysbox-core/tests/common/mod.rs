@@ -15,6 +15,7 @@ use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use sysbox_core::cgroup::Layout;
+use sysbox_core::container::MonitorStatus;
 use sysbox_core::runtime::StageProgram;
 use sysbox_core::{Container, CreateOptions, ExecOptions, Exit, Result, Runtime, Spec, Stdio, SystemContainer};
 use tempfile::TempDir;
@@ -313,6 +314,19 @@ pub fn readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
             r => return r.unwrap() > 0,
         }
     }
+}
+
+/// The container's monitor, once it serves.
+pub fn monitor_pid(c: &Guard<'_>) -> i32 {
+    let mut found = 0;
+    // On a slow host its answer may take longer than is waited for.
+    poll_until("a monitor that serves", || {
+        if let MonitorStatus::Serves(pid) = c.monitor() {
+            found = pid;
+        }
+        found > 0
+    });
+    found
 }
 
 /// Waits until something is so.
